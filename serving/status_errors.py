@@ -20,17 +20,20 @@ HTTP = {
 }
 
 
+MAX_MESSAGE = 2000  # characters of an error message; gRPC carries it in a header, and it may quote the request
+
+
 class ServingError(Exception):
     """A request that the server cannot answer.
 
     Attributes:
         status: Name of a gRPC status, such as ``NOT_FOUND``.
-        message: The reason, for the client.
+        message: The reason, for the client, cut after ``MAX_MESSAGE`` characters.
     """
 
     def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message = status, message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."
+        super().__init__(self.message)
 
     @property
     def http(self) -> int:

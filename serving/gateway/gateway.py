@@ -154,7 +154,7 @@ class _MethodNotAllowedError(Exception):
         self.allowed = allowed
 
 
-def _parse_body(model: type[Body], body: bytes, max_bytes: int) -> Body:
+def _parse_body(model: type[Body], body: bytes | bytearray, max_bytes: int) -> Body:
     if len(body) > max_bytes:
         raise RequestError(413, f"The body is larger than {max_bytes} bytes.")
     try:

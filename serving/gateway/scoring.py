@@ -174,7 +174,7 @@ class Scorer:
         if len(request.body) > self.online.max_bytes:
             raise RequestError(413, f"The body is larger than {self.online.max_bytes} bytes.")
 
-    def _parse_row(self, body: bytes) -> Row:
+    def _parse_row(self, body: bytes | bytearray) -> Row:
         try:
             return self.online.row(self.online.Request.model_validate_json(body))
         except ValidationError as error:

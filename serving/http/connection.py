@@ -22,6 +22,8 @@ from serving.http.messages import (
 
 MAX_HEAD = 64 << 10  # bytes of all headers
 MAX_TARGET = 8 << 10  # bytes of the request target
+LARGE_READ = 64 << 10  # bytes of one read after which other connections get their turn
+REFUSED_PAUSE = 0.5  # seconds between two reads of what a refused client still sends
 MAX_PIPELINED = 16  # parsed requests that may wait before reading is paused
 LINGER_SECONDS = 2.0  # how long a rejected client may take to read the error response
 MIN_BODY_RATE = 100_000  # bytes a second at which a body has to arrive
@@ -89,6 +91,8 @@ class Connection(asyncio.Protocol):
         self.writable = None
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= LARGE_READ:
+            self._let_others_read()
         if self.input_closed:
             return
         headers = self.headers if self.in_head else None
@@ -105,6 +109,16 @@ class Connection(asyncio.Protocol):
             if self.in_head and self.headers is headers:
                 self.head_bytes += len(data)
             self._enforce_limits()
+
+    def _let_others_read(self) -> None:
+        """Read no more in this turn of the event loop, which would read megabytes of each connection before the next."""
+        self.transport.pause_reading()
+        # What a refused client still sends is read slowly, only so that it gets the response.
+        self.loop.call_later(REFUSED_PAUSE if self.input_closed else 0, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self.reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _enforce_limits(self) -> None:
         """Limit an unfinished header, which the parser does not report, and the number of queued requests."""
@@ -234,7 +248,7 @@ class Connection(asyncio.Protocol):
                 break
             if self.reading_paused and len(self.queue) < MAX_PIPELINED // 2:
                 self.reading_paused = False
-                self.transport.resume_reading()
+                self._resume_reading()
         self._finish_work()
 
     async def _answer(self, item: Request | Response, keep: bool) -> bool:

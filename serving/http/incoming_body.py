@@ -4,7 +4,7 @@ from serving.http.byte_budget import ByteBudget, Reservation
 
 
 class IncomingBody:
-    """Parts of a body as they arrive, and the reservation of their bytes.
+    """A body as it arrives, and the reservation of its bytes.
 
     Attributes:
         size: Bytes that have arrived.
@@ -12,7 +12,7 @@ class IncomingBody:
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget, self._reservation = budget, budget.reserve()
-        self._parts: list[bytes] = []
+        self._content: bytes | bytearray = b""
         self.size = 0
 
     def add(self, part: bytes) -> None:
@@ -23,16 +23,24 @@ class IncomingBody:
         """
         self.size += len(part)
         self._reservation.grow(self.size)
-        self._parts.append(part)
+        if not self._content:
+            self._content = part
+        elif isinstance(self._content, bytearray):
+            self._content += part
+        else:
+            self._content = bytearray(self._content + part)
 
-    def take(self) -> tuple[bytes, Reservation]:
-        """Return the complete body and its reservation, which the caller releases; then this body is empty."""
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+    def take(self) -> tuple[bytes | bytearray, Reservation]:
+        """Return the complete body and its reservation, which the caller releases; then this body is empty.
+
+        A body in several parts is a ``bytearray``: joined as bytes, it would be in memory twice.
+        """
+        body = self._content
         reservation, self._reservation = self._reservation, self._budget.reserve()
         self.drop()
         return body, reservation
 
     def drop(self) -> None:
         """Forget what has arrived and release its bytes."""
-        self._parts, self.size = [], 0
+        self._content, self.size = b"", 0
         self._reservation.release()

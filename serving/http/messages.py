@@ -21,7 +21,7 @@ class Request:
     path: str
     query: str
     headers: dict[str, str]
-    body: bytes
+    body: bytes | bytearray
 
 
 @dataclass(slots=True)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.http import asyncio_server
-from serving.server import config
+from serving.http import asyncio_server, byte_budget
+from serving.http.byte_budget import ByteBudget
+from serving.server import config, large_requests
+from serving.server.api import request_body
 from serving.server.api.rest import RestHandler
 from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.engine import Engine
+from serving.server.large_requests import LargeRequests
 from serving.server.metrics import ServerMetrics
 from serving.status_errors import ServingError
 
@@ -44,7 +47,9 @@ class ServerOptions:
         health: Whether the gRPC health service runs.
         packed: Whether responses hold tensors as ``tensor_content``.
         rest_timeout: Deadline of a REST request, in seconds.
-        max_body: Largest request, in bytes.
+        max_body: Largest request, in bytes, also once it is decompressed.
+        max_inflight: Largest sum of the bytes of large requests that are under way; more are refused as UNAVAILABLE.
+        max_values: Largest number of values of a request, in JSON or in the lists of a message.
         grpc_options: gRPC channel arguments.
         drain_seconds: Seconds that running requests may take during shutdown.
     """
@@ -68,6 +73,8 @@ class ServerOptions:
     packed: bool = False
     rest_timeout: float = 30.0
     max_body: int = asyncio_server.MAX_BODY
+    max_inflight: int = byte_budget.MAX_INFLIGHT
+    max_values: int = large_requests.MAX_VALUES
     grpc_options: tuple[tuple[str, Any], ...] = ()
     drain_seconds: float = 20.0
 
@@ -94,6 +101,7 @@ class ModelServer:
             warmup=options.warmup,
             metrics=self.metrics,
         )
+        self.large = LargeRequests(ByteBudget(options.max_inflight), options.max_values)
         self.rest_port = self.grpc_port = 0
         self._http: asyncio_server.Server | None = None
         self._grpc: Any = None
@@ -112,9 +120,7 @@ class ModelServer:
         content = options.config_file.read_bytes() if options.config_file else b""
         await self.engine.start(config.read_models(options.config_file) if options.config_file else options.models)
         if options.rest_port is not None:
-            rest = RestHandler(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
-            self._http = await asyncio_server.serve(rest, options.host, options.rest_port, max_body=options.max_body)
-            self.rest_port = self._http.port
+            await self._start_rest(options.rest_port)
         if options.grpc_port is not None:
             await self._start_grpc()
         if options.config_file and options.config_poll > 0:
@@ -132,25 +138,47 @@ class ModelServer:
         closing = [self._http.close(drain)] if self._http else []
         closing += [self._grpc.stop(drain)] if self._grpc else []
         await asyncio.gather(*closing)
+        self.large.close()
         await self.engine.close()
 
+    async def _start_rest(self, port: int) -> None:
+        options = self.options
+        rest = RestHandler(
+            engine=self.engine,
+            metrics=self.metrics,
+            metrics_path=options.metrics_path,
+            timeout=options.rest_timeout,
+            max_body=options.max_body,
+            large=self.large,
+        )
+        self._http = await asyncio_server.serve(
+            rest,
+            options.host,
+            port,
+            max_body=options.max_body,
+            budget=self.large.budget,
+            encodings=request_body.ENCODINGS,
+        )
+        self.rest_port = self._http.port
+
     async def _start_grpc(self) -> None:
-        from serving.server.api import grpc_api
+        from serving.server.api import grpc_server
 
         if self.options.health:
             from grpc_health.v1.health import aio as health
 
             self._health = health.HealthServicer()
-        limits = [("grpc.max_receive_message_length", self.options.max_body), ("grpc.max_send_message_length", -1)]
         address = self.options.host if ":" not in self.options.host else f"[{self.options.host}]"
-        self._grpc, self.grpc_port = grpc_api.create_server(
-            self.engine,
-            self.metrics,
-            self.engine.reload,
-            f"{address}:{self.options.grpc_port}",
-            [*limits, *self.options.grpc_options],
-            self._health,
-            self.options.packed,
+        self._grpc, self.grpc_port = grpc_server.create_server(
+            engine=self.engine,
+            metrics=self.metrics,
+            reload=self.engine.reload,
+            address=f"{address}:{self.options.grpc_port}",
+            options=self.options.grpc_options,
+            max_message=self.options.max_body,
+            large=self.large,
+            health=self._health,
+            packed=self.options.packed,
         )
         await self._grpc.start()
 

@@ -1,5 +1,6 @@
 """Reads TensorFlow Serving's model config, batching and monitoring files into dataclasses."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,9 +98,8 @@ def models_from_proto(config: Any) -> list[ModelConfig]:
     if config.WhichOneof("config") == "custom_model_config":
         raise ValueError("custom_model_config is not supported; use model_config_list.")
     served = [_model(model) for model in config.model_config_list.config]
-    names = [model.name for model in served]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(model.name for model in served).items():
+        if count > 1:
             raise ValueError(f"Illegal to list model {name} multiple times in config list")
     return served
 

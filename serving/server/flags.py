@@ -23,7 +23,18 @@ SUPPORTED: dict[str, tuple[Any, str]] = {
     "batching_parameters_file": ("", "File with BatchingParameters."),
     "monitoring_config_file": ("", "File with a MonitoringConfig."),
     "rest_api_timeout_in_ms": (30000, "Deadline of a REST request, in milliseconds."),
-    "max_request_bytes": (64 << 20, "Largest request, in bytes (not a flag of tensorflow_model_server)."),
+    "max_request_bytes": (
+        ServerOptions.max_body,
+        "Largest request, in bytes, also once it is decompressed (own flag).",
+    ),
+    "max_inflight_bytes": (
+        ServerOptions.max_inflight,
+        "Largest sum of the bytes of large requests under way (own flag).",
+    ),
+    "max_request_values": (
+        ServerOptions.max_values,
+        "Largest number of values in JSON or in a message's lists (own flag).",
+    ),
     "drain_seconds": (20, "Seconds for running requests at shutdown (not a flag of tensorflow_model_server)."),
     "max_num_load_retries": (5, "Retries for a version that failed to load."),
     "load_retry_interval_micros": (60_000_000, "Microseconds between these retries."),
@@ -158,6 +169,8 @@ def _build_options(values: dict[str, Any]) -> ServerOptions:
         packed=values["enable_serialization_as_tensor_content"],
         rest_timeout=values["rest_api_timeout_in_ms"] / 1000,
         max_body=values["max_request_bytes"],
+        max_inflight=values["max_inflight_bytes"],
+        max_values=values["max_request_values"],
         grpc_options=_parse_channel_arguments(values["grpc_channel_arguments"]),
         drain_seconds=values["drain_seconds"],
     )

@@ -1,152 +1,195 @@
-"""TensorFlow Serving's gRPC interface over the engine, on the engine's own event loop."""
+"""TensorFlow Serving's PredictionService over the engine, on the engine's own event loop."""
 
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+import numpy as np
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
-    model_service_pb2_grpc,
+    model_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
+from serving.http.byte_budget import SMALL_BODY, BudgetExceededError, Reservation
 from serving.server.api import grpc_metadata
-from serving.server.api.grpc_models import ModelService
-from serving.server.conversion import examples, tensor_protos
+from serving.server.api.message_receiver import Context, Method
+from serving.server.conversion import examples, tensor_protos, wire_values
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
+from serving.server.large_requests import LargeRequests
+from serving.server.loading.servable import Servable
 from serving.server.metrics import ServerMetrics
-from serving.server.signature import CLASSIFY, REGRESS
+from serving.server.signature import CLASSIFY, REGRESS, Signature
 from serving.status_errors import ServingError
 
 log = logging.getLogger(__name__)
-Context = grpc.aio.ServicerContext[Any, Any]
+NAME = "tensorflow.serving.PredictionService"
 METHODS = {CLASSIFY: "classification_result", REGRESS: "regression_result"}
+Outputs = dict[str, np.ndarray]
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """gRPC PredictionService: Predict, Classify, Regress, MultiInference and GetModelMetadata."""
+class Call:
+    """One call: the size of its message and the bytes that it reserves.
 
-    def __init__(self, engine: Engine, metrics: ServerMetrics, packed: bool) -> None:
-        self.engine, self.metrics, self.packed = engine, metrics, packed
+    Attributes:
+        message: The serialized request; empty once it is parsed.
+        size: Bytes of the message.
+        timeout: Seconds until the deadline; None for no deadline.
+        reservation: Bytes of the call.
+        model: Name of the model, once the request is parsed.
+    """
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: Context) -> predict_pb2.PredictResponse:
-        """Run a signature on named tensors."""
-        return await self._handle(self._predict, "Predict", request, context)
+    reservation: Reservation
 
-    async def Classify(self, request: Message, context: Context) -> classification_pb2.ClassificationResponse:
-        """Run a classify signature on ``tf.Example`` messages; return labels and scores."""
-        return await self._handle(self._classify, "Classify", request, context)
+    def __init__(self, message: bytes, timeout: float | None) -> None:
+        self.message, self.size, self.timeout, self.model = message, len(message), timeout, ""
 
-    async def Regress(self, request: Message, context: Context) -> regression_pb2.RegressionResponse:
-        """Run a regress signature on ``tf.Example`` messages; return values."""
-        return await self._handle(self._regress, "Regress", request, context)
+    def parse(self, kind: type[Any], large: LargeRequests) -> Any:
+        """Return the request, after a check of its number of values if it is large.
 
-    async def MultiInference(self, request: Message, context: Context) -> inference_pb2.MultiInferenceResponse:
-        """Run several signatures of one model on the same examples."""
-        return await self._handle(self._multi_inference, "MultiInference", request, context)
-
-    async def GetModelMetadata(self, request: Message, context: Context) -> Message:
-        """Return the signatures of a version."""
-        return await self._handle(self._metadata, "GetModelMetadata", request, context)
-
-    async def _handle(
-        self, method: Callable[..., Awaitable[Message]], api: str, request: Message, context: Context
-    ) -> Message:
-        started, status = time.perf_counter(), "INTERNAL"
+        Raises:
+            ServingError: INTERNAL if the message is malformed, INVALID_ARGUMENT if it has too many values.
+        """
+        message, self.message = self.message, b""
+        if self.size > SMALL_BODY:
+            large.check_values(wire_values.count_values(message, kind.DESCRIPTOR, large.max_values))
         try:
-            response = await method(request, context.time_remaining())
-            status = "OK"
-            return response
-        except ServingError as error:
-            status = error.status
-            await context.abort(grpc.StatusCode[status], error.message)
-        except (ValueError, TypeError) as error:
-            log.exception("%s failed", api)
-            await context.abort(grpc.StatusCode.INTERNAL, f"The response could not be built: {error}")
-        finally:
-            name = _model_name(request)
-            if self.engine.has_model(name):
-                self.metrics.request(name, api, "GRPC", status, time.perf_counter() - started)
+            return kind.FromString(message)
+        except DecodeError as error:
+            raise ServingError("INTERNAL", f"The request is not a {kind.DESCRIPTOR.name}: {error}") from None
 
-    async def _predict(self, request: predict_pb2.PredictRequest, timeout: float | None) -> predict_pb2.PredictResponse:
-        spec = request.model_spec
-        inputs = {name: tensor_protos.from_proto(name, tensor) for name, tensor in request.inputs.items()}
+
+class PredictionService:
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata, from serialized requests to serialized responses."""
+
+    def __init__(self, engine: Engine, metrics: ServerMetrics, packed: bool, large: LargeRequests) -> None:
+        self.engine, self.metrics, self.packed, self.large = engine, metrics, packed, large
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by name."""
+        methods: dict[str, Callable[[Call], Awaitable[bytes]]] = {
+            "Predict": self._predict,
+            "Classify": partial(self._infer_one, classification_pb2.ClassificationRequest, CLASSIFY),
+            "Regress": partial(self._infer_one, regression_pb2.RegressionRequest, REGRESS),
+            "MultiInference": self._multi_inference,
+            "GetModelMetadata": self._metadata,
+        }
+        return {name: self._create_method(name, method) for name, method in methods.items()}
+
+    def _create_method(self, api: str, method: Callable[[Call], Awaitable[bytes]]) -> Method:
+        async def handle(message: bytes, context: Context) -> bytes:
+            started, status = time.perf_counter(), "INTERNAL"
+            call = Call(message, context.time_remaining())
+            del message
+            try:
+                with self.large.reserve() as call.reservation:
+                    call.reservation.grow(call.size)
+                    response = await method(call)
+                status = "OK"
+                return response
+            except BudgetExceededError as error:
+                status = "UNAVAILABLE"
+                await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            except ServingError as error:
+                status = error.status
+                await context.abort(grpc.StatusCode[status], error.message)
+            except (ValueError, TypeError) as error:
+                log.exception("%s failed", api)
+                await context.abort(grpc.StatusCode.INTERNAL, f"The response could not be built: {error}")
+            finally:
+                if self.engine.has_model(call.model):
+                    self.metrics.request(call.model, api, "GRPC", status, time.perf_counter() - started)
+
+        return handle
+
+    async def _predict(self, call: Call) -> bytes:
+        def convert() -> tuple[Any, Outputs, list[str]]:
+            request = call.parse(predict_pb2.PredictRequest, self.large)
+            call.model = request.model_spec.name
+            inputs = tensor_protos.from_protos(request.inputs, call.size)
+            return _copy_spec(request.model_spec), inputs, list(request.output_filter)
+
+        spec, inputs, selected = await self.large.run(call.size, convert)
+        call.reservation.grow(sum(array.nbytes for array in inputs.values()))
         version, label = get_version_choice(spec)
         served_version, outputs = await self.engine.predict(
-            spec.name,
-            inputs,
-            spec.signature_name,
-            version=version,
-            label=label,
-            outputs=request.output_filter,
-            timeout=timeout,
+            spec.name, inputs, spec.signature_name, version=version, label=label, outputs=selected, timeout=call.timeout
         )
-        response = predict_pb2.PredictResponse()
-        _fill(response.model_spec, spec, served_version)
-        for name, value in outputs.items():
-            tensor_protos.to_proto(response.outputs[name], value, self.packed)
-        return response
 
-    async def _classify(self, request: Any, timeout: float | None) -> classification_pb2.ClassificationResponse:
-        response = classification_pb2.ClassificationResponse()
-        await self._fill_response(
-            request.model_spec, CLASSIFY, examples.serialize_examples(request.input), response, timeout
-        )
-        return response
+        def build() -> bytes:
+            response = predict_pb2.PredictResponse()
+            _fill(response.model_spec, spec, served_version)
+            for name, value in outputs.items():
+                tensor_protos.to_proto(response.outputs[name], value, self.packed)
+            return response.SerializeToString()
 
-    async def _regress(self, request: Any, timeout: float | None) -> regression_pb2.RegressionResponse:
-        response = regression_pb2.RegressionResponse()
-        await self._fill_response(
-            request.model_spec, REGRESS, examples.serialize_examples(request.input), response, timeout
-        )
-        return response
+        return await self.large.run(_find_size(call, outputs), build)
 
-    async def _multi_inference(self, request: Any, timeout: float | None) -> inference_pb2.MultiInferenceResponse:
-        _check_tasks(request.tasks)
-        serialized = examples.serialize_examples(request.input)
-        response = inference_pb2.MultiInferenceResponse()
-        for task in request.tasks:
-            result = response.results.add()
-            field = getattr(result, METHODS[task.method_name])
-            field.SetInParent()
-            await self._infer(task.model_spec, task.method_name, serialized, field, result.model_spec, timeout)
-        return response
+    async def _infer_one(self, kind: type[Any], method: str, call: Call) -> bytes:
+        def convert() -> tuple[Any, np.ndarray]:
+            request = call.parse(kind, self.large)
+            call.model = request.model_spec.name
+            return _copy_spec(request.model_spec), examples.serialize_examples(request.input)
 
-    async def _fill_response(
-        self, spec: Any, method: str, serialized: Any, response: Any, timeout: float | None
-    ) -> None:
-        response.result.SetInParent()
-        await self._infer(spec, method, serialized, response.result, response.model_spec, timeout)
+        spec, serialized = await self.large.run(call.size, convert)
+        servable, outputs = await self._infer(call, spec, method, serialized)
 
-    async def _infer(
-        self, spec: Any, method: str, serialized: Any, result: Any, model_spec: Any, timeout: float | None
-    ) -> None:
-        """Run a signature; fill its classification or regression result and the ModelSpec of the response."""
+        def build() -> bytes:
+            is_classify = method == CLASSIFY
+            response = (
+                classification_pb2.ClassificationResponse() if is_classify else regression_pb2.RegressionResponse()
+            )
+            _fill_result(response.result, response.model_spec, spec, servable, method, outputs, len(serialized))
+            return response.SerializeToString()
+
+        return await self.large.run(_find_size(call, outputs), build)
+
+    async def _multi_inference(self, call: Call) -> bytes:
+        def convert() -> tuple[list[Any], np.ndarray]:
+            request = call.parse(inference_pb2.MultiInferenceRequest, self.large)
+            call.model = request.tasks[0].model_spec.name if request.tasks else ""
+            _check_tasks(request.tasks)
+            copies = inference_pb2.MultiInferenceRequest(tasks=request.tasks)
+            return list(copies.tasks), examples.serialize_examples(request.input)
+
+        tasks, serialized = await self.large.run(call.size, convert)
+        results = [await self._infer(call, task.model_spec, task.method_name, serialized) for task in tasks]
+
+        def build() -> bytes:
+            response = inference_pb2.MultiInferenceResponse()
+            for task, (servable, outputs) in zip(tasks, results, strict=True):
+                result = response.results.add()
+                field = getattr(result, METHODS[task.method_name])
+                _fill_result(
+                    field, result.model_spec, task.model_spec, servable, task.method_name, outputs, len(serialized)
+                )
+            return response.SerializeToString()
+
+        return await self.large.run(max(_find_size(call, outputs) for _, outputs in results), build)
+
+    async def _infer(self, call: Call, spec: Any, method: str, serialized: np.ndarray) -> tuple[Servable, Outputs]:
+        """Run a classify or regress signature on serialized examples."""
         version, label = get_version_choice(spec)
         servable = self.engine.servable(spec.name, version, label)
-        signature = self.engine.find_signature(servable, spec.signature_name)
+        signature: Signature = self.engine.find_signature(servable, spec.signature_name)
         examples.check_signature(signature, method)
-        arrays = await self.engine.run(servable, signature, Rows(len(serialized), [serialized]), timeout)
-        outputs = dict(zip(signature.outputs, arrays, strict=True))
-        if method == CLASSIFY:
-            for row in examples.get_classes(outputs, len(serialized)):
-                classes = result.classifications.add().classes
-                for class_label, score in row:
-                    classes.add(label=class_label, score=score)
-        else:
-            for value in examples.get_values(outputs, len(serialized)):
-                result.regressions.add(value=value)
-        _fill(model_spec, spec, servable.version)
+        arrays = await self.engine.run(servable, signature, Rows(len(serialized), [serialized]), call.timeout)
+        return servable, dict(zip(signature.outputs, arrays, strict=True))
 
-    async def _metadata(self, request: Any, timeout: float | None) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    async def _metadata(self, call: Call) -> bytes:
+        request = await self.large.run(
+            call.size, lambda: call.parse(get_model_metadata_pb2.GetModelMetadataRequest, self.large)
+        )
+        call.model = request.model_spec.name
         if not request.HasField("model_spec"):
             raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
         if not request.metadata_field:
@@ -155,7 +198,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             if field != grpc_metadata.FIELD:
                 raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
         version, label = get_version_choice(request.model_spec)
-        return grpc_metadata.build_response(self.engine.servable(request.model_spec.name, version, label))
+        servable = self.engine.servable(request.model_spec.name, version, label)
+        return grpc_metadata.build_response(servable).SerializeToString()
 
 
 def get_version_choice(spec: Any) -> tuple[int | None, str | None]:
@@ -164,42 +208,32 @@ def get_version_choice(spec: Any) -> tuple[int | None, str | None]:
     return (spec.version.value, None) if kind == "version" else (None, spec.version_label if kind else None)
 
 
-def create_server(
-    engine: Engine,
-    metrics: ServerMetrics,
-    reload: Callable[..., Awaitable[None]],
-    address: str,
-    options: Sequence[tuple[str, Any]],
-    health: Any = None,
-    packed: bool = False,
-) -> tuple[grpc.aio.Server, int]:
-    """Create a gRPC server with both services and return it, not yet started, with its port.
+def _find_size(call: Call, outputs: Outputs) -> int:
+    """Return the size in bytes of the work for a response: that of the request or of the outputs."""
+    return max(call.size, sum(array.nbytes for array in outputs.values()))
 
-    Args:
-        engine: Runs the models.
-        metrics: Counts requests.
-        reload: Replaces the served models.
-        address: Host and port to listen on; port 0 for any free one.
-        options: gRPC channel arguments.
-        health: Health servicer, if any.
-        packed: Whether responses hold tensors as ``tensor_content``.
 
-    Raises:
-        OSError: if the address is taken.
-    """
-    grpc_server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(engine, metrics, packed), grpc_server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine, reload), grpc_server)
-    if health is not None:
-        from grpc_health.v1 import health_pb2_grpc
+def _copy_spec(spec: Message) -> Any:
+    """Copy a ModelSpec, because a part of a message keeps all of it in memory."""
+    copy = model_pb2.ModelSpec()
+    copy.CopyFrom(spec)
+    return copy
 
-        health_pb2_grpc.add_HealthServicer_to_server(health, grpc_server)
-    try:
-        return grpc_server, grpc_server.add_insecure_port(address)
-    except RuntimeError:
-        raise OSError(f"The gRPC server cannot listen on {address}; is another server there?") from None
+
+def _fill_result(
+    result: Any, model_spec: Any, spec: Any, servable: Servable, method: str, outputs: Outputs, rows: int
+) -> None:
+    """Fill a classification or regression result and the ModelSpec of the response."""
+    result.SetInParent()
+    if method == CLASSIFY:
+        for row in examples.get_classes(outputs, rows):
+            classes = result.classifications.add().classes
+            for class_label, score in row:
+                classes.add(label=class_label, score=score)
+    else:
+        for value in examples.get_values(outputs, rows):
+            result.regressions.add(value=value)
+    _fill(model_spec, spec, servable.version)
 
 
 def _check_tasks(tasks: Sequence[Any]) -> None:
@@ -209,10 +243,12 @@ def _check_tasks(tasks: Sequence[Any]) -> None:
         raise ServingError(
             "INVALID_ARGUMENT", "All ModelSpecs in a MultiInferenceRequest must access the same model name."
         )
-    names = [task.model_spec.signature_name for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
+    evaluated: set[str] = set()
+    for task in tasks:
+        name = task.model_spec.signature_name
+        if name in evaluated:
             raise ServingError("INVALID_ARGUMENT", f"Duplicate evaluation of signature: {name}")
+        evaluated.add(name)
     for task in tasks:
         if task.method_name not in METHODS:
             raise ServingError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
@@ -221,9 +257,3 @@ def _check_tasks(tasks: Sequence[Any]) -> None:
 def _fill(model_spec: Any, spec: Any, version: int) -> None:
     model_spec.name, model_spec.signature_name = spec.name, spec.signature_name or "serving_default"
     model_spec.version.value = version
-
-
-def _model_name(request: Any) -> str:
-    if hasattr(request, "tasks"):
-        return request.tasks[0].model_spec.name if request.tasks else ""
-    return request.model_spec.name

@@ -4,43 +4,49 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import config
+from serving.server.api.message_receiver import Context, Method
 from serving.server.engine import Engine
 from serving.server.loading.versions import STATES
 from serving.status_errors import ServingError
 
-Context = grpc.aio.ServicerContext[Any, Any]
+NAME = "tensorflow.serving.ModelService"
+MAX_REQUEST = 1 << 20  # bytes of a request, which is parsed in the event loop
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """gRPC ModelService: GetModelStatus and HandleReloadConfigRequest."""
+class ModelService:
+    """GetModelStatus and HandleReloadConfigRequest, from serialized requests to serialized responses."""
 
     def __init__(self, engine: Engine, reload: Callable[..., Awaitable[None]]) -> None:
         self.engine, self.reload = engine, reload
 
-    async def GetModelStatus(self, request: Any, context: Context) -> get_model_status_pb2.GetModelStatusResponse:
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by name."""
+        return {
+            "GetModelStatus": _create_method(get_model_status_pb2.GetModelStatusRequest, self._get_status),
+            "HandleReloadConfigRequest": _create_method(model_management_pb2.ReloadConfigRequest, self._reload_config),
+        }
+
+    async def _get_status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
         """Return the state of every version of a model, or of one version."""
         spec = request.model_spec
         kind = spec.WhichOneof("version_choice")
         response = get_model_status_pb2.GetModelStatusResponse()
-        try:
-            if not spec.name:
-                raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
-            version = spec.version.value if kind == "version" else None
-            label = spec.version_label if kind == "version_label" else None
-            for state in self.engine.states(spec.name, version, label):
-                added = response.model_version_status.add(version=state.version, state=STATES[state.state])
-                added.status.error_code = grpc.StatusCode[state.code].value[0]
-                added.status.error_message = state.message
-        except ServingError as error:
-            await context.abort(grpc.StatusCode[error.status], error.message)
+        if not spec.name:
+            raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
+        version = spec.version.value if kind == "version" else None
+        label = spec.version_label if kind == "version_label" else None
+        for state in self.engine.states(spec.name, version, label):
+            added = response.model_version_status.add(version=state.version, state=STATES[state.state])
+            added.status.error_code = grpc.StatusCode[state.code].value[0]
+            added.status.error_message = state.message
         return response
 
-    async def HandleReloadConfigRequest(
-        self, request: Any, context: Context
-    ) -> model_management_pb2.ReloadConfigResponse:
+    async def _reload_config(self, request: Any) -> model_management_pb2.ReloadConfigResponse:
         """Replace the served models; the response's status holds the error, if any."""
         response = model_management_pb2.ReloadConfigResponse()
         try:
@@ -54,3 +60,17 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             response.status.error_code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
             response.status.error_message = str(error)
         return response
+
+
+def _create_method(kind: type[Any], method: Callable[[Any], Awaitable[Any]]) -> Method:
+    async def handle(message: bytes, context: Context) -> bytes:
+        try:
+            if len(message) > MAX_REQUEST:
+                raise ServingError("RESOURCE_EXHAUSTED", f"The request is larger than {MAX_REQUEST} bytes")
+            return (await method(kind.FromString(message))).SerializeToString()
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INTERNAL, f"The request is not a {kind.DESCRIPTOR.name}: {error}")
+        except ServingError as error:
+            await context.abort(grpc.StatusCode[error.status], error.message)
+
+    return handle

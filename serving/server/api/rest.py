@@ -3,24 +3,31 @@
 import json
 import re
 import time
-import zlib
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeVar
 
-from serving.http.messages import Request, Response
+import numpy as np
+
+from serving.http.byte_budget import SMALL_BODY, BudgetExceededError, Reservation
+from serving.http.messages import RETRY_AFTER, Request, Response, error_response
+from serving.server.api import request_body
 from serving.server.conversion import examples, json_tensors
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
+from serving.server.large_requests import LargeRequests
 from serving.server.loading.servable import Servable
 from serving.server.metrics import CONTENT_TYPE, ServerMetrics
-from serving.server.signature import CLASSIFY, REGRESS
+from serving.server.signature import CLASSIFY, REGRESS, Signature
 from serving.status_errors import ServingError
 
 PATH = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?::(?P<verb>predict|classify|regress)|/(?P<view>metadata))?"
 )
+BUSY = (429, 503)
+Converted = TypeVar("Converted")
+Outputs = dict[str, np.ndarray]
 APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
@@ -42,14 +49,21 @@ class RestHandler:
         metrics_path: URL path of the Prometheus metrics; None serves no metrics.
         timeout: Deadline of a request, in seconds.
         max_body: Largest body in bytes, before and after decompression.
+        large: Converts large requests and responses.
     """
 
     def __init__(
-        self, engine: Engine, metrics: ServerMetrics, metrics_path: str | None, timeout: float, max_body: int
+        self,
+        engine: Engine,
+        metrics: ServerMetrics,
+        metrics_path: str | None,
+        timeout: float,
+        max_body: int,
+        large: LargeRequests,
     ) -> None:
         self.engine, self.metrics, self.metrics_path = engine, metrics, metrics_path
-        self.timeout, self.max_body = timeout, max_body
-        self._verbs: dict[str, Callable[[Request, RequestPath], Awaitable[bytes]]] = {
+        self.timeout, self.max_body, self.large = timeout, max_body, large
+        self._verbs: dict[str, Callable[[Request, RequestPath, Reservation], Awaitable[bytes]]] = {
             "predict": self._predict,
             "classify": self._classify,
             "regress": self._regress,
@@ -61,7 +75,7 @@ class RestHandler:
             if request.path == self.metrics_path and request.method in ("GET", "HEAD"):
                 return Response(200, self.metrics.text(), CONTENT_TYPE)
             if not request.path.startswith("/v1/"):
-                return _error_response(404, "Not found; models are served under /v1/models/")
+                return error_response(404, "Not found; models are served under /v1/models/")
             target = _parse_path(request.path)
             if target is None or request.method not in (("POST",) if target.verb in APIS else ("GET", "HEAD")):
                 raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {request.path}")
@@ -69,15 +83,19 @@ class RestHandler:
                 return Response(200, self._view(target))
             return await self._run_counted(request, target)
         except ServingError as error:
-            return _error_response(error.http, error.message)
+            return error_response(error.http, error.message, *((RETRY_AFTER,) if error.http in BUSY else ()))
 
     async def _run_counted(self, request: Request, target: RequestPath) -> Response:
         started = time.perf_counter()
         status = "INTERNAL"
         try:
-            body = await self._verbs[target.verb](request, target)
+            with self.large.reserve() as reservation:
+                body = await self._verbs[target.verb](request, target, reservation)
             status = "OK"
             return Response(200, body)
+        except BudgetExceededError as error:
+            status = "UNAVAILABLE"
+            raise ServingError(status, str(error)) from None
         except ServingError as error:
             status = error.status
             raise
@@ -85,35 +103,67 @@ class RestHandler:
             if self.engine.has_model(target.model):  # names from clients would grow the metrics without bound
                 self.metrics.request(target.model, APIS[target.verb], "REST", status, time.perf_counter() - started)
 
-    async def _predict(self, request: Request, target: RequestPath) -> bytes:
+    async def _predict(self, request: Request, target: RequestPath, reservation: Reservation) -> bytes:
         servable = self.engine.servable(target.model, target.version, target.label)
-        document = json_tensors.parse(self._read_body(request))
-        signature = self.engine.find_signature(servable, _signature_name(document))
-        rows, by_row = json_tensors.parse_rows(document, signature)
-        arrays = await self.engine.run(servable, signature, rows, self.timeout)
-        return json_tensors.encode_response(dict(zip(signature.outputs, arrays, strict=True)), by_row)
 
-    async def _classify(self, request: Request, target: RequestPath) -> bytes:
-        outputs, rows = await self._run_on_examples(request, target, CLASSIFY)
-        return json_tensors.dumps({"results": examples.get_classes(outputs, rows)}, False)
+        def convert(document: dict[str, Any], large: bool) -> tuple[Signature, Rows, bool]:
+            signature = self.engine.find_signature(servable, _signature_name(document))
+            return signature, *json_tensors.parse_rows(document, signature, at_once=large)
 
-    async def _regress(self, request: Request, target: RequestPath) -> bytes:
-        outputs, rows = await self._run_on_examples(request, target, REGRESS)
-        return json_tensors.dumps({"results": examples.get_values(outputs, rows)}, False)
+        size, (signature, rows, by_row) = await self._convert(request, reservation, convert)
+        outputs = await self._run(servable, signature, rows)
+        return await self._encode(size, outputs, partial(json_tensors.encode_response, outputs, by_row))
 
-    async def _run_on_examples(self, request: Request, target: RequestPath, method: str) -> tuple[dict[str, Any], int]:
+    async def _classify(self, request: Request, target: RequestPath, reservation: Reservation) -> bytes:
+        return await self._run_on_examples(request, target, reservation, CLASSIFY, examples.get_classes)
+
+    async def _regress(self, request: Request, target: RequestPath, reservation: Reservation) -> bytes:
+        return await self._run_on_examples(request, target, reservation, REGRESS, examples.get_values)
+
+    async def _run_on_examples(
+        self,
+        request: Request,
+        target: RequestPath,
+        reservation: Reservation,
+        method: str,
+        get_results: Callable[[Outputs, int], Any],
+    ) -> bytes:
         servable = self.engine.servable(target.model, target.version, target.label)
-        document = json_tensors.parse(self._read_body(request))
-        signature = self.engine.find_signature(servable, _signature_name(document))
-        examples.check_signature(signature, method)
-        example_list = document.get("examples")
-        if not isinstance(example_list, list) or not example_list:
-            raise ServingError("INVALID_ARGUMENT", "Expecting non-empty 'examples' list")
-        serialized = [examples.from_json(example, document.get("context")) for example in example_list]
-        arrays = await self.engine.run(
-            servable, signature, Rows(len(serialized), [examples.to_string_array(serialized)]), self.timeout
+
+        def convert(document: dict[str, Any], large: bool) -> tuple[Signature, Rows]:
+            signature = self.engine.find_signature(servable, _signature_name(document))
+            examples.check_signature(signature, method)
+            serialized = examples.list_from_json(document)
+            return signature, Rows(len(serialized), [examples.to_string_array(serialized)])
+
+        size, (signature, rows) = await self._convert(request, reservation, convert)
+        outputs = await self._run(servable, signature, rows)
+        return await self._encode(
+            size, outputs, lambda: json_tensors.dumps({"results": get_results(outputs, rows.count)}, False)
         )
-        return dict(zip(signature.outputs, arrays, strict=True)), len(serialized)
+
+    async def _convert(
+        self, request: Request, reservation: Reservation, convert: Callable[[dict[str, Any], bool], Converted]
+    ) -> tuple[int, Converted]:
+        """Unpack, parse and convert a body; return its size in bytes and the result."""
+        size = request_body.read_size(request, self.max_body)
+        if request_body.is_gzip(request):
+            reservation.grow(size)
+
+        def work() -> Converted:
+            body = request_body.unpack(request, size)
+            self.large.check_values(json_tensors.count_values(body, self.large.max_values))
+            return convert(json_tensors.parse(body), size > SMALL_BODY)
+
+        return size, await self.large.run(size, work)
+
+    async def _run(self, servable: Servable, signature: Signature, rows: Rows) -> Outputs:
+        arrays = await self.engine.run(servable, signature, rows, self.timeout)
+        return dict(zip(signature.outputs, arrays, strict=True))
+
+    async def _encode(self, size: int, outputs: Outputs, encode: Callable[[], bytes]) -> bytes:
+        """Encode the response to a request of ``size`` bytes."""
+        return await self.large.run(max(size, *(array.nbytes for array in outputs.values())), encode)
 
     def _view(self, target: RequestPath) -> bytes:
         if target.verb == "metadata":
@@ -131,23 +181,6 @@ class RestHandler:
                 ]
             }
         ).encode()
-
-    def _read_body(self, request: Request) -> bytes:
-        encoding = request.headers.get("content-encoding", "identity").lower()
-        if encoding == "identity":
-            return request.body
-        if encoding != "gzip":
-            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding {encoding} is not supported; use gzip")
-        decompressor = zlib.decompressobj(wbits=31)
-        try:
-            body = decompressor.decompress(request.body, self.max_body + 1)
-        except zlib.error:
-            raise ServingError("INVALID_ARGUMENT", "The body is not gzip, which Content-Encoding declares") from None
-        if len(body) > self.max_body or not decompressor.eof:
-            raise ServingError(
-                "INVALID_ARGUMENT", f"The decompressed body is truncated or larger than {self.max_body} bytes"
-            )
-        return body
 
 
 @lru_cache(64)
@@ -182,7 +215,3 @@ def _signature_name(document: dict[str, Any]) -> str:
     if not isinstance(name, str):
         raise ServingError("INVALID_ARGUMENT", "'signature_name' key must be a string value")
     return name
-
-
-def _error_response(status: int, message: str) -> Response:
-    return Response(status, json.dumps({"error": message}).encode())

@@ -35,6 +35,18 @@ def serialize_examples(message: Any) -> np.ndarray:
     return array
 
 
+def list_from_json(document: Mapping[str, Any]) -> list[bytes]:
+    """Serialize the examples of a classify or regress request in JSON.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if there are none, or one is not valid.
+    """
+    example_list = document.get("examples")
+    if not isinstance(example_list, list) or not example_list:
+        raise ServingError("INVALID_ARGUMENT", "Expecting non-empty 'examples' list")
+    return [from_json(example, document.get("context")) for example in example_list]
+
+
 def from_json(value: Any, context: Any = None) -> bytes:
     """Serialize a JSON object of features as a ``tf.Example``; ``context`` supplies the features that it lacks.
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,28 @@ import orjson
 
 from serving.server.conversion.examples import decode_base64
 from serving.server.conversion.request_rows import Rows
-from serving.server.signature import Signature, TensorSpec, cast
+from serving.server.signature import Signature, TensorSpec, cast, shape_error
 from serving.status_errors import ServingError
 
+MAX_RANK = 32  # largest number of dimensions of an input of any shape
+SCAN_BYTES = 1 << 20  # bytes that are scanned without releasing Python's lock
 
-def parse(body: bytes) -> dict[str, Any]:
+
+def count_values(body: bytes | bytearray, limit: int) -> int:
+    """Return an upper bound on the number of values of a JSON text: its commas and opening brackets.
+
+    Those inside strings are counted as well. The scan ends once there are more than ``limit``.
+    """
+    count = 1
+    for start in range(0, len(body), SCAN_BYTES):
+        end = start + SCAN_BYTES
+        count += body.count(b",", start, end) + body.count(b"[", start, end) + body.count(b"{", start, end)
+        if count > limit:
+            break
+    return count
+
+
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """Parse a JSON object; ``NaN`` and ``Infinity``, which standard JSON does not have, are accepted as numbers.
 
     Raises:
@@ -29,7 +47,7 @@ def parse(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _decode(body: bytes) -> Any:
+def _decode(body: bytes | bytearray) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -38,8 +56,13 @@ def _decode(body: bytes) -> Any:
     return json.loads(body)
 
 
-def parse_rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]:
+def parse_rows(document: Mapping[str, Any], signature: Signature, at_once: bool = False) -> tuple[Rows, bool]:
     """Parse the inputs of a predict request; return them and whether they are in row format (``instances``).
+
+    Args:
+        document: The request.
+        signature: The signature to run.
+        at_once: Convert the values now, with a check of the nesting first, and not when a batch is formed.
 
     Raises:
         ServingError: INVALID_ARGUMENT if they do not match the signature.
@@ -57,11 +80,11 @@ def parse_rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows,
         if by_row
         else _columns_from_inputs(document["inputs"], signature)
     )
-    if signature.batched and (by_row or _have_equal_lengths(columns)):
+    if not at_once and signature.batched and (by_row or _have_equal_lengths(columns)):
         return Rows(len(columns[0]), columns=columns), by_row
     named = zip(signature.inputs.items(), columns, strict=True)
     with np.errstate(over="ignore"):
-        arrays = signature.arrays({name: to_array(name, column, spec) for (name, spec), column in named})
+        arrays = signature.arrays({name: _convert(name, column, spec, at_once) for (name, spec), column in named})
     return Rows(len(arrays[0]) if signature.batched else 1, arrays), by_row
 
 
@@ -116,6 +139,39 @@ def _is_object_of_inputs(value: Any, name: str) -> bool:
     return isinstance(value, dict) and (name == "b64" or set(value) != {"b64"})
 
 
+def _convert(name: str, value: Any, spec: TensorSpec, flat: bool) -> np.ndarray:
+    if not flat:
+        return to_array(name, value, spec)
+    values, shape = flatten(name, value, spec)
+    return to_array(name, values, spec).reshape(shape)
+
+
+def flatten(name: str, value: Any, spec: TensorSpec) -> tuple[list[Any], list[int]]:
+    """Return the values of nested lists and their shape.
+
+    NumPy needs far more time and memory for ragged and deeply nested lists before it refuses them.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if the lists are ragged, or do not have the spec's shape.
+    """
+    level, shape = [value], []
+    while list in (kinds := set(map(type, level))):
+        sizes = set(map(len, level)) if len(kinds) == 1 else set()
+        if len(sizes) != 1:
+            raise _ragged_error(name)
+        shape.append(sizes.pop())
+        if len(shape) > (MAX_RANK if spec.shape is None else len(spec.shape)):
+            raise shape_error(name, spec, shape)
+        level = list(chain.from_iterable(level))
+    if not spec.accepts(shape):
+        raise shape_error(name, spec, shape)
+    return level, shape
+
+
+def _ragged_error(name: str) -> ServingError:
+    return _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape")
+
+
 def to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     """Convert a number, a string or nested lists to an array of the spec's type.
 
@@ -127,7 +183,7 @@ def to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     try:
         converted = np.array(value)
     except (ValueError, OverflowError):
-        raise _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape") from None
+        raise _ragged_error(name) from None
     except RecursionError:
         raise _error(f"Input {name} is nested too deeply") from None
     if converted.dtype == spec.dtype:
@@ -141,7 +197,7 @@ def _to_strings(name: str, value: Any) -> np.ndarray:
     try:
         array = np.array(value, object)
     except (ValueError, RecursionError):
-        raise _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape") from None
+        raise _ragged_error(name) from None
     elements = array.reshape(-1)
     try:
         elements[:] = [
@@ -151,7 +207,7 @@ def _to_strings(name: str, value: Any) -> np.ndarray:
         raise _error(f"Input {name} holds text that is not Unicode") from None
     except ServingError:
         if any(isinstance(element, list) for element in elements):
-            raise _error(f"Encountered list at unexpected size in input {name}: rows have to be of one shape") from None
+            raise _ragged_error(name) from None
         raise _error(
             f"JSON Value of input {name} is not of expected type: string, or an object with the key b64"
         ) from None

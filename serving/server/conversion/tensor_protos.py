@@ -1,6 +1,6 @@
 """Conversion between ``TensorProto`` and NumPy; TensorFlow's own conversion is slower for small tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,25 @@ KINDS: dict[int, tuple[np.dtype, str]] = {
 }
 ENUMS = {dtype: enum for enum, (dtype, _) in KINDS.items()}
 RARE = (8, 14, 18, 19)  # complex64, bfloat16, complex128, half: converted by TensorFlow
-MAX_REPEATED = 1 << 24  # largest tensor, in values, that a repeated last value may fill
+MAX_REPEATED = 1 << 20  # largest tensor, in values, that a repeated last value may fill
+MAX_FILLED = 16 << 20  # bytes of all tensors of a request that repeated last values may fill
+MAX_GROWTH = 8  # bytes of an array per byte of a message, as an integer or a pointer to a string takes eight
+CHUNK = 1 << 16  # values that are converted without releasing Python's lock
+
+
+def from_protos(tensors: Mapping[str, Any], message_size: int) -> dict[str, np.ndarray]:
+    """Convert the inputs of a request of ``message_size`` bytes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if a tensor is not valid, or repeated values fill more than ``MAX_FILLED`` bytes.
+    """
+    arrays, remaining = {}, MAX_FILLED + MAX_GROWTH * message_size
+    for name, tensor in tensors.items():
+        arrays[name] = from_proto(name, tensor)
+        remaining -= arrays[name].nbytes
+        if remaining < 0:
+            raise ServingError("INVALID_ARGUMENT", f"Repeated values fill more than {MAX_FILLED} bytes of the inputs")
+    return arrays
 
 
 def from_proto(name: str, tensor: Any) -> np.ndarray:
@@ -37,17 +55,20 @@ def from_proto(name: str, tensor: Any) -> np.ndarray:
     shape = [dim.size for dim in tensor_shape.dim]
     if tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ServingError("INVALID_ARGUMENT", f"The shape of tensor {name} is not fully known")
-    kind = KINDS.get(tensor.dtype)
-    if kind is None:
-        return _convert_with_tensorflow(name, tensor)
-    dtype, field = kind
     size = 1
     for axis_size in shape:
         size *= axis_size
-    if tensor.tensor_content and field != "string_val":
-        if len(tensor.tensor_content) != size * dtype.itemsize:
-            raise _mismatch_error(name, shape, f"{len(tensor.tensor_content)} bytes")
-        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+    kind = KINDS.get(tensor.dtype)
+    if kind is None:
+        if size > MAX_REPEATED and not tensor.tensor_content:
+            raise _mismatch_error(name, shape, "no tensor_content")
+        return _convert_with_tensorflow(name, tensor)
+    dtype, field = kind
+    content = tensor.tensor_content  # each access copies the bytes
+    if content and field != "string_val":
+        if len(content) != size * dtype.itemsize:
+            raise _mismatch_error(name, shape, f"{len(content)} bytes")
+        return np.frombuffer(content, dtype).reshape(shape)
     values = getattr(tensor, field)
     if len(values) == size:
         return _to_flat_array(name, values, dtype).reshape(shape)
@@ -74,12 +95,17 @@ def to_proto(tensor: Any, value: np.ndarray, packed: bool = False) -> None:
     if packed and value.dtype.kind != "O":
         tensor.tensor_content = value.tobytes()
     else:
-        getattr(tensor, KINDS[enum][1]).extend(value.ravel().tolist())
+        values, flat = getattr(tensor, KINDS[enum][1]), value.ravel()
+        for start in range(0, len(flat), CHUNK):
+            values.extend(flat[start : start + CHUNK].tolist())
 
 
 def _to_flat_array(name: str, values: Sequence[Any], dtype: np.dtype) -> np.ndarray:
     try:
-        return np.fromiter(values, dtype, len(values))
+        if len(values) <= CHUNK:
+            return np.fromiter(values, dtype, len(values))
+        chunks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+        return np.concatenate([np.fromiter(chunk, dtype, len(chunk)) for chunk in chunks])
     except OverflowError:
         raise ServingError("INVALID_ARGUMENT", f"Tensor {name} has values out of the range of {dtype.name}") from None
 

@@ -15,6 +15,7 @@ from serving.server.config import BatchingParameters
 from serving.server.conversion import json_tensors
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
+from serving.server.large_requests import LargeRequests
 from serving.server.metrics import ServerMetrics
 from serving.server.signature import PREDICT, Signature, TensorSpec
 from serving.status_errors import ServingError
@@ -87,7 +88,7 @@ class _NoWorkers:
 
 
 def create_client_and_handler(signature: Signature):
-    rest = RestHandler(FakeEngine(signature), ServerMetrics(), None, 5, 1 << 20)
+    rest = RestHandler(FakeEngine(signature), ServerMetrics(), None, 5, 1 << 20, LargeRequests())
     return httpx.AsyncClient(transport=httpx.ASGITransport(asyncio_server.asgi(rest)), base_url="http://m"), rest
 
 

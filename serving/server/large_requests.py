@@ -1,0 +1,86 @@
+"""Conversion of large requests and responses outside the event loop, one at a time.
+
+Parsers and NumPy hold Python's lock while they work, so a large conversion delays everything else, and several at once
+would add up. One thread converts; the sum of the bytes and the number of values of a request are limited beforehand.
+"""
+
+import asyncio
+import ctypes
+import gc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TypeVar
+
+from serving.http.byte_budget import SMALL_BODY, ByteBudget, Reservation
+from serving.status_errors import ServingError
+
+MAX_VALUES = 1 << 20  # values of a request, in JSON or in the lists of a message
+TRIM_BYTES = 4 << 20  # bytes of a request whose memory is given back to the system at once
+Result = TypeVar("Result")
+
+
+class LargeRequests:
+    """Limits of large requests, and the thread that converts them.
+
+    Attributes:
+        budget: Counts the bytes of the large requests that are under way, over all interfaces.
+        max_values: Largest number of values in one request.
+    """
+
+    def __init__(self, budget: ByteBudget | None = None, max_values: int = MAX_VALUES) -> None:
+        self.budget, self.max_values = budget or ByteBudget(), max_values
+        self._thread = ThreadPoolExecutor(1, "large-requests")
+
+    @contextmanager
+    def reserve(self) -> Iterator[Reservation]:
+        """Reserve bytes for one request; at the end, the memory of a very large one is given back to the system."""
+        reservation = self.budget.reserve()
+        try:
+            yield reservation
+        finally:
+            size = reservation.size
+            reservation.release()
+            if size >= TRIM_BYTES:
+                with suppress(RuntimeError):  # the thread has ended
+                    self._thread.submit(_find_trim(), 0)
+
+    async def run(self, size: int, work: Callable[[], Result]) -> Result:
+        """Return the result of ``work``, which runs here if it handles few bytes, else in the thread."""
+        if size <= SMALL_BODY:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _run_large, work)
+
+    def check_values(self, count: int) -> None:
+        """Check the number of values of a request.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if there are too many.
+        """
+        if count > self.max_values:
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"The request has more than {self.max_values} values; send fewer rows, or tensors as tensor_content",
+            )
+
+    def close(self) -> None:
+        """End the thread after its present work; what waits is cancelled."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_large(work: Callable[[], Result]) -> Result:
+    """Run without garbage collection, which would go through the growing document again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return work()
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@cache
+def _find_trim() -> Callable[[int], object]:
+    """Return the function of glibc that gives freed memory back to the system; other C libraries do so by themselves."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", lambda padding: None)
