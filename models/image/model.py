@@ -145,7 +145,7 @@ def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str
         swish are smooth variants; tanh and sigmoid saturate. The output uses sigmoid for two classes, softmax for
         several. Give the loss logits, as here: the fused form does not overflow, and its gradient is probability minus
         label.
-    Evidence: tour.evidence.network.architecture.activations
+    Evidence: tour.evidence.network.activation_functions.activations
     Proof: tests/tour/evidence/test_architecture.py::test_dead_units_are_those_that_never_answer
     """
     return {"probabilities": tf.nn.softmax(logits / point["temperature"])}

@@ -53,7 +53,7 @@ def save(
         constants, prune unused operations and fuse others; batch normalisation is folded into convolutions. Branches
         and loops become If and While operations. It can be differentiated, compiled by XLA and run without Python. Here
         operations before and after optimisation are counted.
-    Evidence: tour.evidence.serving.saved_model_parts.grappler_optimization
+    Evidence: tour.evidence.serving.grappler.grappler_optimization
     Proof:
         tests/tour/evidence/test_saved_model_parts.py::test_grappler_leaves_fewer_operations_and_folds_batch_normalisation
     """

@@ -62,7 +62,7 @@ def create_train_step(
             several calls, until you delete it; a tape inside a tape gives second derivatives. The trap is
             stop_gradient: it makes a value a constant for the tape, so nothing behind it gets a gradient, and
             gradient() returns None.
-        Evidence: tour.evidence.network.autodiff.gradient_tape
+        Evidence: tour.evidence.network.gradient_tapes.gradient_tape
         Proof: tests/tour/evidence/test_autodiff.py::test_persistent_tapes_second_derivatives_and_stop_gradient
         """
         with tf.GradientTape() as tape:

@@ -19,6 +19,7 @@ SMALLER: dict[str, dict[str, object]] = {
     "tour.evidence.network.autodiff": {"SECONDS": 0.01, "ROUNDS": 1},
     "tour.evidence.data.raw_examples": {"REPEATS": 2},
     "tour.evidence.serving.edge_files": {"ROWS": 64, "CALLS": 3},
+    "tour.evidence.serving.lite_variants": {"CALLS": 3},
     "tour.evidence.data.embedding_vectors": {"LARGE": 1000},
     "tour.evidence.network.traced_functions": {"SAME": 2, "SWEEP": 3},
     "tour.evidence.data.input_speed": {"SECONDS": 0.01, "STEPS": 2, "TUNING_SECONDS": 0.05},

@@ -54,7 +54,7 @@ def LiteExporter(
         answers must come offline, within milliseconds or on battery, or when data may not leave the device. Keep a
         server when models are large, change daily or need server-side data. Here every run exports and checks four
         variants.
-    Evidence: tour.evidence.serving.edge_files.variants
+    Evidence: tour.evidence.serving.lite_variants.variants
     Proof: tests/components/training/edge/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
@@ -93,7 +93,7 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
         representative dataset makes activations int8 too, which integer hardware needs. Each changes the answers, so
         here each variant is compared with the SavedModel on held-out rows and rejected if it loses too much. The last
         resort is quantisation-aware training, whose toolkit does not support Keras 3.
-    Evidence: tour.evidence.serving.edge_files.conversions
+    Evidence: tour.evidence.serving.lite_variants.conversions
     Proof: tests/components/training/edge/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["dense"])

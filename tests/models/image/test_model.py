@@ -14,7 +14,7 @@ from tensorflow.lite.python import schema_py_generated as lite_schema
 from models.catalog import CASES
 from models.image import model as image
 from models.image.layers import LAYERS, Residual, Shift
-from tour.evidence.serving import saved_model_parts
+from tour.evidence.serving import grappler
 
 pytestmark = pytest.mark.system
 
@@ -169,7 +169,7 @@ def test_export_and_lite_model_contain_no_augmentation(tmp_path: Path) -> None:
     loaded = {switch: tf.saved_model.load(str(path)) for switch, path in paths.items()}
     # As the server runs it: Grappler removes nodes that no output needs, such as the batch size that Keras' layers compute.
     ops = {
-        switch: sorted(node.op for node in saved_model_parts.optimize_with_grappler(model.signatures["dense"]).node)
+        switch: sorted(node.op for node in grappler.optimize_with_grappler(model.signatures["dense"]).node)
         for switch, model in loaded.items()
     }
     assert ops[True] == ops[False] and ops[True].count("Conv2D") == 7

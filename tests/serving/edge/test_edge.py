@@ -16,7 +16,7 @@ from serving.edge import native
 from serving.edge.interpreter import Interpreter
 from serving.edge.tensors import Tensor, fit_tensors
 from tour.evidence.context import Context
-from tour.evidence.serving import edge_files
+from tour.evidence.serving import lite_variants
 
 pytestmark = pytest.mark.system
 
@@ -250,7 +250,7 @@ def test_all_runtimes_agree_on_a_thousand_inputs(pushed_home: Path, program: nat
 @pytest.mark.parametrize("case", CASES)
 def test_evidence_lists_passing_variants_and_a_refused_one(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    table, chosen, _, difference = edge_files.conversions(context)
+    table, chosen, _, difference = lite_variants.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
     assert verdicts.pop("int8, calibrated on zeros") == "refused"
     assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"

@@ -16,7 +16,7 @@ from models.image import model as image
 from models.image.layers import LAYERS
 from pipeline.checkout import ROOT
 from tour.evidence.context import Context
-from tour.evidence.network import architecture
+from tour.evidence.network import activation_functions, architecture
 from tour.evidence.result_types import Graph, Number, Series, Table
 
 pytestmark = pytest.mark.system
@@ -34,8 +34,8 @@ def test_functional_and_subclassed_answer_equally_with_equal_weights() -> None:
 
 
 def test_activation_curves_match_formulas_and_derivatives_match_differences() -> None:
-    values, slopes = architecture.activation_curves()
-    x = architecture.CURVE.astype(float)
+    values, slopes = activation_functions.activation_curves()
+    x = activation_functions.CURVE.astype(float)
     expected = {
         "relu": np.maximum(x, 0),
         "sigmoid": expit(x),
@@ -65,7 +65,9 @@ def test_dead_units_are_those_that_never_answer(tmp_path: Path) -> None:
     module = Served()
     tf.saved_model.save(module, str(tmp_path), signatures={"dense": module.dense})
     x = np.random.default_rng(3).normal(size=(1000, 3)).astype(np.float32)
-    ((_, units, dead, zeros),) = architecture.dead_units(tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)})
+    ((_, units, dead, zeros),) = activation_functions.dead_units(
+        tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)}
+    )
     assert (units, dead) == (3, 1)
     assert zeros == pytest.approx((np.mean(x[:, 1] <= 0) + 1) / 3, abs=1e-6)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from support.proofs import EvidenceCache
 from support.small_step import small_step
 
-from tour.evidence.network import autodiff
+from tour.evidence.network import autodiff, gradient_tapes
 
 pytestmark = pytest.mark.system
 
@@ -40,7 +40,7 @@ def test_central_difference_equals_the_derivative_of_the_formula() -> None:
 
 def test_persistent_tapes_second_derivatives_and_stop_gradient() -> None:
     step = small_step()
-    plain, persistent = autodiff.persistent_tape(step).rows
+    plain, persistent = gradient_tapes.persistent_tape(step).rows
     assert plain[1] == persistent[1]
     assert plain[2].startswith("RuntimeError: A non-persistent") and persistent[2].startswith("norm ")
     generator = np.random.default_rng(2)
@@ -49,12 +49,12 @@ def test_persistent_tapes_second_derivatives_and_stop_gradient() -> None:
         generator.normal(size=(9, 1)),
         generator.normal(size=(9, 1)),
     )
-    exact, approximation = autodiff.hessian_product(
+    exact, approximation = gradient_tapes.hessian_product(
         lambda y, z: tf.nn.sigmoid_cross_entropy_with_logits(y, z), truth, tf.constant(logits), tf.constant(direction)
     )
     p = 1 / (1 + np.exp(-logits))
     assert np.allclose(exact, p * (1 - p) * direction) and np.allclose(exact, approximation, atol=1e-8)
-    free, stopped = autodiff.stopped_gradient(step).rows
+    free, stopped = gradient_tapes.stopped_gradient(step).rows
     assert np.isclose(free[1], stopped[1]) and free[2].startswith("norm ") and stopped[2] == "None for every variable"
 
 

@@ -7,7 +7,7 @@ from support.built_case import BuiltCase, get_built_case
 
 from models.catalog import CASES
 from tour.evidence import result_types
-from tour.evidence.serving import saved_model_parts
+from tour.evidence.serving import grappler, saved_model_parts
 
 pytestmark = pytest.mark.system
 
@@ -52,10 +52,9 @@ def test_a_variable_lives_as_long_as_its_owner_which_the_export_names(done: Buil
 def test_grappler_leaves_fewer_operations_and_folds_batch_normalisation(done: BuiltCase) -> None:
     loaded = tf.saved_model.load(str(done.export))
     before, after = (
-        make(loaded.signatures["dense"])
-        for make in (saved_model_parts.inline_functions, saved_model_parts.optimize_with_grappler)
+        make(loaded.signatures["dense"]) for make in (grappler.inline_functions, grappler.optimize_with_grappler)
     )
-    table = saved_model_parts.count_operations(before, after)
+    table = grappler.count_operations(before, after)
     assert cells(table)["all"] > 2 * cells(table, 2)["all"]
     assert cells(table)["Rsqrt"] == 7 and cells(table, 2)["Rsqrt"] == 0
     assert cells(table)["Conv2D"] == cells(table, 2)["Conv2D"] == 7

@@ -14,7 +14,7 @@ from tensorflow.python.ops import script_ops
 from tour.evidence.context import Context
 from tour.evidence.network.autodiff import time_interleaved
 from tour.evidence.result_types import Graph, Number, Result, Table
-from tour.evidence.serving import saved_model_parts
+from tour.evidence.serving import grappler
 from tour.evidence.training import one_step as steps
 from tour.evidence.training.one_step import TrainingStep
 
@@ -226,7 +226,7 @@ def _answers_graph(context: Context, step: TrainingStep) -> Graph:
     outputs = step.model.output_shape[-1]
     function = tf.function(lambda logits: step.network.answers(logits, context.point, context.settings["training"]))
     concrete = function.get_concrete_function(tf.TensorSpec([None, outputs]))
-    return saved_model_parts.draw_graph(concrete.graph.as_graph_def(), "Traced function from logits to answers")
+    return grappler.draw_graph(concrete.graph.as_graph_def(), "Traced function from logits to answers")
 
 
 def time_call(call: Callable[[], Any]) -> float:
