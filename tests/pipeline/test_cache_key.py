@@ -112,3 +112,10 @@ def test_read_schema_ignores_comments(tmp_path: Path) -> None:
     assert read_schema(path) == before
     path.write_text('feature { name: "amount" type: INT }\n')
     assert read_schema(path) != before
+
+
+def test_lock_digest_is_the_sha256_or_empty(tmp_path: Path) -> None:
+    lock = tmp_path / "uv.lock"
+    assert cache_key.lock_digest(lock) == ""
+    lock.write_bytes(b"abc")
+    assert cache_key.lock_digest(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -10,7 +10,8 @@ from serving.drift.alarms.alarm import AlarmRule, WindowMonitor, find_drift
 from serving.drift.alarms.drift_incidents import DriftIncidents
 from serving.drift.profiles import bins, image_columns
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.day_variation import Noise, ReferenceBaseline, kind_of_day
+from serving.drift.reference.day_noise import Noise
+from serving.drift.reference.day_variation import ReferenceBaseline, kind_of_day
 from serving.drift.reference.explained_columns import ExplainedColumn
 
 START, ROWS, PEOPLE, REFERENCE = date(2026, 1, 5), 2000, 400, 42

@@ -1,8 +1,6 @@
-"""Stage pages: artifacts, the threshold table against scikit-learn, and escaping of data."""
+"""Stage pages: every stage with its artifacts, code and questions, the threshold slider, and escaping of data."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from markupsafe import escape
 from playwright.sync_api import Page
-from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score
+from sklearn.metrics import confusion_matrix
 from support.browser import read_errors, requests_only, wait_until
 from support.command import ROOT
 from support.shown_home import (
@@ -30,8 +28,8 @@ from support.tour_server import run_tour
 from models.catalog import CASES
 from pipeline.home import Home
 from pipeline.metadata.store_address import MetadataAddress
-from tour import charts, notes, trace
-from tour.artifacts import curves, statistics, transform
+from tour import notes, trace
+from tour.artifacts import curves
 from tour.web import sources
 from tour.web.application import create_app
 
@@ -54,69 +52,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[TestClient]:
     with TestClient(create_app(home), "http://localhost") as opened:
         yield opened
-
-
-def test_threshold_table_equals_scikit_learn() -> None:
-    truth, scores = truth_and_scores()
-    table = curves.threshold_table(truth, scores, THRESHOLD)
-    assert (
-        table["threshold"] == sorted(table["threshold"], reverse=True)
-        and len(table["threshold"]) <= curves.MAX_ROWS + 2
-    )
-    for at, threshold in enumerate(table["threshold"]):
-        (tn, fp), (fn, tp) = confusion_matrix(truth, scores >= np.float32(threshold), labels=[0, 1])
-        rates = curves.rates_at(table, at)
-        assert (rates["tn"], rates["fp"], rates["fn"], rates["tp"]) == (tn, fp, fn, tp), threshold
-    assert table["roc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-    assert table["pr"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
-    precision, recall, thresholds = precision_recall_curve(truth, scores)
-    served = curves.rates_at(table, table["served"])
-    at = int(np.searchsorted(thresholds, np.float32(THRESHOLD)))
-    assert (served["precision"], served["recall"]) == (precision[at], recall[at])
-
-
-@pytest.mark.parametrize("truth", [[0.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
-def test_split_with_one_class_or_two_rows_has_a_threshold_table(truth: list[float]) -> None:
-    table = curves.threshold_table(np.array(truth), np.array([0.7, 0.2], np.float32), 0.5)
-    assert table["tp"][0] == table["fp"][0] == 0
-    assert (table["tp"][-1], table["fp"][-1]) == (table["positives"], table["negatives"])
-    assert json.loads(curves.to_json(table, {"miss": 1.0}))["prices"] == {"miss": 1.0}
-
-
-def test_threshold_table_of_many_scores_is_short_and_resolves_the_rare_class() -> None:
-    draw = np.random.default_rng(2)
-    truth, scores = (draw.random(20_000) < 0.01).astype(float), draw.random(20_000).astype(np.float32)
-    table = curves.threshold_table(truth, scores, 0.9)
-    assert len(table["threshold"]) <= curves.MAX_ROWS + 2
-    assert np.diff(table["tp"]).max() <= np.ceil(2 * truth.sum() / (curves.MAX_ROWS // 2))
-
-
-def test_confidence_table_counts_answers_and_correct_answers() -> None:
-    draw = np.random.default_rng(3)
-    probabilities = draw.dirichlet(np.ones(4), 500)
-    truth = draw.integers(0, 4, 500)
-    table = curves.confidence_table(truth, probabilities)
-    assert table["matrix"] == confusion_matrix(truth, probabilities.argmax(axis=1)).tolist()
-    for threshold, answered, right in zip(table["threshold"], table["answered"], table["right"], strict=True):
-        selected = probabilities.max(axis=1) >= threshold
-        assert (answered, right) == (selected.sum(), (probabilities.argmax(axis=1) == truth)[selected].sum())
-
-
-def test_shares_of_a_histogram_add_up_to_1(home: Path) -> None:
-    splits = statistics.read_statistics(home / "artifacts" / "statistics")
-    amount, channel = statistics.features(splits)
-    assert (amount["numeric"], channel["numeric"]) == (True, False) and channel["tops"] == ["online"]
-    series, _ = statistics._numbers({split: read.features[0] for split, read in splits.items()})
-    assert all(sum(shares) == pytest.approx(1) for shares in series.values())
-    assert statistics.anomalies(home / "artifacts" / "anomalies") == [
-        {"split": "eval", "feature": "channel", "short": "Unexpected string values", "full": "online"}
-    ]
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.031, 0.77), (-5, 12_000), (1e-7, 3e-7), (3, 3)])
-def test_ticks_lie_within_the_range(low: float, high: float) -> None:
-    ticks = charts.ticks(low, high)
-    assert 1 <= len(ticks) <= 8 and all(low - 1e-12 <= tick <= high * (1 + 1e-12) for tick in ticks)
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -266,29 +201,6 @@ def test_slider_changes_the_matrix_the_points_and_the_cost(page: Page, home: Pat
         assert read_errors(page) == [] and requests_only(page, address)
 
 
-def test_describe_constant_names_constants_by_their_values() -> None:
-    draw = np.random.default_rng(1)
-    rows = draw.normal(3.0, 2.0, (500, 4))
-    covariance = np.cov(rows.T)
-    axes = np.linalg.eigh(covariance)[1][:, :2]
-    constants = [
-        covariance,
-        axes,
-        rows.var(axis=0, ddof=1),
-        rows.mean(axis=0),
-        np.array([[1.0, 2.0, 5.0]]),
-        np.array([3.0, 1.0]),
-    ]
-    assert [transform.describe_constant(constant, constants) for constant in constants] == [
-        "covariance of the columns",
-        "principal axes, one a column",
-        "variances of the columns",
-        "means of the columns",
-        "boundaries of buckets",
-        "numbers of the train split",
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_stage_of_the_demos_run_is_shown(pushed_home: Path, case: str) -> None:
@@ -305,13 +217,3 @@ def assert_every_stage_is_shown(home: Path, case: str) -> None:
             text = client.get(f"/stages/{case}/{execution.node}").text
             assert "cannot be read" not in text and "not there any more" not in text, execution.node
             assert sources.find_stage_code(execution.node, case), execution.node
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_transform_graph_of_the_demos_run_is_described(pushed_home: Path, case: str) -> None:
-    run = Home(pushed_home).runs(case)[-1]
-    command = [sys.executable, "-m", "tour.artifacts.transform", str(pushed_home), case, run.id]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
-    results = {result["title"]: result for result in json.loads(process.stdout)}
-    assert results["Learnt numbers"]["rows"] and results["PCA spectrum"]["svg"].startswith("<svg")
