@@ -7,21 +7,19 @@ of their kind.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
 from serving.drift.profiles import components
 from serving.drift.profiles.components import Component
 from serving.drift.profiles.profile import Profile, to_canonical_json
+from serving.drift.reference.day_noise import LAGS, Noise, estimate_autocorrelations, estimate_noise
 
 MIN_DAYS = 10
-LAGS = 7  # largest lag of the autocorrelation, in days
 ANY_KIND = "any"
 
 
@@ -30,28 +28,6 @@ def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
     if day in holidays:
         return "holiday"
     return {5: "saturday", 6: "sunday"}.get(day.weekday(), "workday")
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Variation of a component between undrifted days.
-
-    Attributes:
-        trace: Trace of its covariance, per row.
-        above, below: Degrees of freedom of the numerator and the denominator of the test statistic.
-        lags: Autocorrelation of the column at 1, 2, ... days: a customer who travels does so for several days.
-    """
-
-    trace: float
-    numerator_df: float
-    denominator_df: float
-    lags: tuple[float, ...] = ()
-
-    def variance_inflation(self, days: int) -> float:
-        """Variance inflation of the mean of consecutive days by autocorrelation, over independent days; at least 1."""
-        return max(
-            1.0, 1 + 2 * sum((1 - lag / days) * correlation for lag, correlation in enumerate(self.lags[: days - 1], 1))
-        )
 
 
 @dataclass(frozen=True)
@@ -93,11 +69,11 @@ class ReferenceBaseline:
             ValueError: if there are fewer than ``MIN_DAYS`` days in addition to one per kind.
         """
         kinds = sorted({kind for kind, _ in days})
-        below = len(days) - len(kinds)
-        if below < MIN_DAYS:
+        denominator_df = len(days) - len(kinds)
+        if denominator_df < MIN_DAYS:
             raise ValueError(
                 f"{len(days)} reference days of {len(kinds)} kinds are too few to estimate the variation between days; give "
-                f"at least {MIN_DAYS + len(kinds)}, or treat rows as independent with Baseline.of_rows."
+                f"at least {MIN_DAYS + len(kinds)}, or treat rows as independent with ReferenceBaseline.of_rows."
             )
         groups = {kind: _merge(profile for other, profile in days if other == kind) for kind in kinds}
         without_noise = ReferenceBaseline(groups, {}, max(profile.rows for _, profile in days))
@@ -113,10 +89,14 @@ class ReferenceBaseline:
         }
         order = [kind for kind, _ in days]
         lags = {
-            name: _autocorrelations([values for (column, _), values in residuals.items() if column == name], order)
+            name: estimate_autocorrelations(
+                [values for (column, _), values in residuals.items() if column == name], order
+            )
             for name, _ in residuals
         }
-        noise = {key: replace(_estimate_noise(values, below), lags=lags[key[0]]) for key, values in residuals.items()}
+        noise = {
+            key: replace(estimate_noise(values, denominator_df), lags=lags[key[0]]) for key, values in residuals.items()
+        }
         return ReferenceBaseline(groups, noise, without_noise.most_rows)
 
     @staticmethod
@@ -181,7 +161,7 @@ class ReferenceBaseline:
             LAGS + 1
         )
         statistic = float(difference @ difference) / (trace * variance)
-        return ComponentResult(statistic, _p_value(statistic, noise), _effect_size(component, difference, change))
+        return ComponentResult(statistic, noise.p_value(statistic), _effect_size(component, difference, change))
 
     def _expected_shares(self, component: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
         """Expected shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
@@ -217,8 +197,8 @@ class ReferenceBaseline:
         fields = json.loads(data)
         groups = {kind: Profile.from_bytes(json.dumps(profile).encode()) for kind, profile in fields["groups"].items()}
         noise = {
-            (column, name): Noise(trace, above, float(below), *map(tuple, lags))
-            for column, name, trace, above, below, *lags in fields["noise"]
+            (column, name): Noise(trace, numerator_df, float(denominator_df), *map(tuple, lags))
+            for column, name, trace, numerator_df, denominator_df, *lags in fields["noise"]
         }
         return ReferenceBaseline(groups, noise, fields["most_rows"])
 
@@ -239,40 +219,6 @@ def _trace_per_row(weights: np.ndarray, counts: np.ndarray) -> float:
     """Trace of the covariance of ``shares @ weights`` per row, for independent rows with these counts."""
     shares = counts / counts.sum()
     return float((shares @ weights**2 - (shares @ weights) ** 2).sum())
-
-
-def _estimate_noise(residuals: np.ndarray, below: int) -> Noise:
-    """Estimate the trace of the covariance and its effective number of dimensions from residuals ``[days, q]``.
-
-    The degrees of freedom are the trace squared over the trace of the square (Satterthwaite), both corrected for the
-    bias of few days (Bai and Saranadasa).
-    """
-    covariance = residuals.T @ residuals / below
-    trace, raw = float(np.trace(covariance)), float((covariance**2).sum())
-    square = below**2 / ((below - 1) * (below + 2)) * max(raw - trace**2 / below, 0.0)
-    above = (trace**2 - 2 * square / below) / square if square else len(covariance)
-    return Noise(trace, float(np.clip(above, 1.0, len(covariance))), float(below))
-
-
-def _autocorrelations(residuals: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[float, ...]:
-    """Autocorrelations ``[LAGS]`` of days, from residuals ``[days, q]`` of each component of a column.
-
-    They are averaged over all residuals, since few days give a noisy estimate. Residuals are deviations from the mean
-    of their kind, which biases the correlation of independent days below zero; the bias is corrected.
-    """
-    counts, correlations = Counter(kinds), []
-    for lag in range(1, min(LAGS, len(kinds) - 1) + 1):
-        bias = np.mean([(kind == later) / counts[kind] for kind, later in zip(kinds, kinds[lag:], strict=False)])
-        pairs = [(r[lag:] * r[:-lag]).sum(axis=1).mean() / (r**2).sum(axis=1).mean() for r in residuals if r.any()]
-        correlations.append(float(np.mean(pairs) * (1 - len(counts) / len(kinds)) + bias) if pairs else 0.0)
-    return tuple(correlations)
-
-
-def _p_value(statistic: float, noise: Noise) -> float:
-    """Upper tail of the F distribution with ``above`` and ``above * below`` degrees of freedom; chi-squared for rows."""
-    if np.isinf(noise.denominator_df):
-        return float(stats.chi2.sf(statistic * noise.numerator_df, noise.numerator_df))
-    return float(stats.f.sf(statistic, noise.numerator_df, noise.numerator_df * noise.denominator_df))
 
 
 def _effect_size(component: Component, difference: np.ndarray, change: np.ndarray) -> float:
