@@ -12,7 +12,7 @@ import numpy as np
 
 from models import spans as span_folders
 from models.data_report import DataReport
-from models.fraud.raw.columns import OPTIONAL
+from models.fraud.raw.columns import OPTIONAL, escape
 from models.fraud.raw.duplicates import RowIndex
 from models.fraud.raw.file_reader import FileContent, ReadOptions, read_file
 from models.fraud.raw.outliers import describe_outliers, find_outliers
@@ -170,7 +170,7 @@ def _find_repetitions(account: Account, index: RowIndex) -> None:
         account.refuse(
             second,
             f"{second}, {account.files[second].name_row(other)}, has the transaction_id "
-            f"'{table['transaction_id'][other].as_py()}' of another purchase: {first}, "
+            f"'{escape(table['transaction_id'][other].as_py())}' of another purchase: {first}, "
             f"{account.files[first].name_row(row)}{rest}; keep one of the rows or correct the ids.",
         )
     copied = index.find_copied_files()

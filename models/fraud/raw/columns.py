@@ -77,6 +77,11 @@ def match_columns(names: Sequence[str], mapping: Mapping[str, str]) -> dict[str,
     return present
 
 
+def escape(text: str) -> str:
+    """Return a text of the data for a message: line breaks and other characters that do not print are escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def _describe_missing(ours: str, theirs: str, names: Sequence[str], taken: Collection[str]) -> str:
     if ours not in REQUIRED and not _find_spelling(theirs, names):
         remedy = "correct --columns"

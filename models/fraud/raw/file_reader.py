@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from models.errors import DataError
 from models.fraud.event_times import TimeFormatError, read_times
 from models.fraud.identity import IdentityError
-from models.fraud.raw.columns import LARGEST, OPTIONAL, TYPES, ColumnError, match_columns, parse_mapping
+from models.fraud.raw.columns import LARGEST, OPTIONAL, TYPES, ColumnError, escape, match_columns, parse_mapping
 from models.fraud.raw.labels import read_labels
 from models.fraud.raw.table_files import TableFile
 from models.fraud.raw.text_tables import open_text_table
@@ -111,9 +111,9 @@ def read_file(file: TableFile, options: ReadOptions) -> FileContent:
         columns = [name for name in present.values() if name not in folders]
         raw = table.read(columns)
     except DataError as error:
-        return FileContent(_empty_table(), faults=[f"{file.path}: {error}"])
+        return FileContent(_empty_table(), faults=[f"{file.path}: {escape(str(error))}"])
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = escape((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
         return FileContent(
             _empty_table(),
             faults=[f"{file.path} cannot be read ({reason}); write it again or leave its span out with --spans."],
@@ -122,7 +122,7 @@ def read_file(file: TableFile, options: ReadOptions) -> FileContent:
     values |= {name: _repeat(file.partition[name], raw.num_rows, pa.string()) for name in folders}
     content = _convert(file, {ours: values[theirs] for ours, theirs in present.items()}, raw.num_rows, options)
     converted = Counter(content.converted) + Counter(table.conversions)
-    unused = [name or "(unnamed)" for name in names if name not in present.values()]
+    unused = [escape(name) or "(unnamed)" for name in names if name not in present.values()]
     return FileContent(content.table, raw.num_rows, unused, content.absent, converted, content.faults)
 
 
@@ -144,7 +144,7 @@ def _convert(file: TableFile, columns: Mapping[str, pa.ChunkedArray], rows: int,
         except (ColumnError, IdentityError, TimeFormatError) as error:
             place = "" if error.row is None else f", {file.name_row(error.row)}"
             theirs = options.mapping.get(name, name)
-            faults.append(f"{file.path}{place}, column '{theirs}': {error.reason.rstrip('.')}.")
+            faults.append(f"{file.path}{place}, column '{escape(theirs)}': {escape(error.reason.rstrip('.'))}.")
     if not faults and (row := _find_early_label(result)) is not None:
         at, bought = result["label_time"][row], result["event_time"][row]
         faults = [

@@ -104,6 +104,8 @@ def _cast_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         raise ColumnError(f"a column of {kind} holds no numbers; write numbers such as 1234.56.")
     if pa.types.is_float16(kind):
         column = column.cast(pa.float32())
+    if pa.types.is_decimal(kind):
+        column = column.cast(pa.string())  # a cast to a float would not give the float that is nearest
     return column.cast(pa.float64(), safe=False)
 
 

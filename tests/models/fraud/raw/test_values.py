@@ -40,6 +40,11 @@ def test_numbers_of_any_type_are_read(values: Any) -> None:
     assert amounts(values) == [1.0, 2.5]
 
 
+def test_decimals_are_the_nearest_floats() -> None:
+    texts = [f"{cents // 100}.{cents % 100:02d}" for cents in range(0, 100_000, 7)]
+    assert amounts([Decimal(text) for text in texts]) == [float(text) for text in texts] == amounts(texts)
+
+
 def test_integers_are_numbers() -> None:
     assert amounts(pa.array([0, 1_000_000], pa.int32())) == [0.0, 1e6]
 
