@@ -23,6 +23,11 @@ class PredictResult:
     version: int
     outputs: Mapping[str, np.ndarray]
 
+    def find_invalid_output(self) -> str:
+        """Return the name of an output with a value that is not a finite number; empty if there is none."""
+        floats = ((name, values) for name, values in self.outputs.items() if values.dtype.kind == "f")
+        return next((name for name, values in floats if not np.isfinite(values).all()), "")
+
 
 class Backend(Protocol):
     """Scores serialized ``tf.Example`` records with the signature that every export has."""

@@ -22,6 +22,9 @@ class GatewayMetrics:
             Histogram, "gateway_request_seconds", "Seconds until a score is returned.", "case", buckets=SECONDS
         )
         self.decisions = self._make(Counter, "gateway_decisions", "Decisions.", "case", "version", "arm", "decision")
+        self.invalid = self._make(
+            Counter, "gateway_invalid_outputs", "Model outputs that are not numbers.", "case", "version"
+        )
         self.repeats = self._make(
             Counter, "gateway_repeats", "Requests whose id was answered before, by outcome.", "case", "outcome"
         )

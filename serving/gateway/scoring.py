@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from serving import rollout
 from serving.gateway.backend import Backend, PredictResult
-from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, CircuitBreaker, TokenBucket
+from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, TokenBucket
 from serving.gateway.feature_attribution import rank_attributions, vary_features
 from serving.gateway.gateway_metrics import STATES, GatewayMetrics
 from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
@@ -27,15 +27,13 @@ from serving.gateway.key_locks import KeyLocks
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import Value, encode_example
+from serving.gateway.model_client import ModelClient
 from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
 from serving.http.request_errors import RequestError, to_request_error
-from serving.status_errors import ServingError
 
-# gRPC statuses that count as failures of the backend; all others are faults of the request.
-FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
 REPEATED = ("idempotent-replayed", "true")  # header of the first answer to a request that is sent again
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -103,10 +101,11 @@ class Scorer:
             timeout=options.timeout,
             metrics=metrics,
         )
-        self.breaker = CircuitBreaker(options.breaker_policy, time.monotonic)
+        self.model = ModelClient(name, backend, options.timeout, options.breaker_policy, metrics)
+        self.breaker = self.model.breaker
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.label_lock = asyncio.Lock()
-        self.rollout, self.version, self.in_flight = rollout.Rollout(), 0, 0
+        self.rollout, self.in_flight = rollout.Rollout(), 0
         self._locks = KeyLocks()
         self._seconds = metrics.seconds.labels(name)
         self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
@@ -156,8 +155,11 @@ class Scorer:
         headers = [("traceparent", trace)] if trace else []
         return Response(200, body, headers=(*headers, *([REPEATED] if is_repeated else [])))
 
-    def state(self) -> str:
+    async def check_ready(self) -> str:
         """Return ``ready``, or why the case is not."""
+        for log in (self.log, self.labels):
+            if problem := await log.check_writable():
+                return f"the log of {log.folder.name} cannot be written: {problem}"
         if self.breaker.state != CLOSED:
             return f"breaker {self.breaker.state}"
         history = self.memory.state()
@@ -191,7 +193,7 @@ class Scorer:
         arm, version = self.rollout.choose_arm(key)
         varied = self._vary_features(features, version) if explain else []
         examples = [encode_example(features), *(encode_example(variation) for _, variation in varied)]
-        result = await self._predict(examples, version)
+        result = await self.model.predict(examples, version)
         answer, *others = self._build_answers(result)
         position = self.log.position
         identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
@@ -229,28 +231,6 @@ class Scorer:
             )
         return earlier.body
 
-    async def _predict(self, examples: Sequence[bytes], version: int | None) -> PredictResult:
-        """Call the backend through the circuit breaker."""
-        if retry_after := self.breaker.wait():
-            raise RequestError(503, "The model has failed several times in a row; try again later.", retry_after)
-        try:
-            try:
-                result = await self.backend.predict(self.name, examples, version, self.options.timeout)
-            except ServingError as error:
-                if error.status != "NOT_FOUND" or version is None:
-                    raise
-                # The version was just unloaded: fall back to the version that is served now.
-                result = await self.backend.predict(self.name, examples, None, self.options.timeout)
-        except ServingError as error:
-            self.breaker.record_failure() if error.status in FAILURES else self.breaker.record_success()
-            raise RequestError(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
-        except Exception:
-            self.breaker.record_failure()
-            raise
-        self.breaker.record_success()
-        self.version = result.version
-        return result
-
     def _build_answers(self, result: PredictResult) -> list[dict[str, Any]]:
         """Return the case's answer for every row of the outputs."""
         files = self._get_version_files(result.version)
@@ -265,7 +245,7 @@ class Scorer:
         if not self.online.explained_features:
             raise RequestError(422, f"Case '{self.name}' does not support reasons; send the request without them.")
         if version is None:
-            version = self.version or rollout.stable_version(self.versions, self.rollout) or 0
+            version = self.model.version or rollout.stable_version(self.versions, self.rollout) or 0
         return vary_features(features, self.online.explained_features, self._get_version_files(version).typical)
 
     def _set_gauges(self) -> None:

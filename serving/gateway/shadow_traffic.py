@@ -74,6 +74,8 @@ class ShadowTraffic:
         outcome = "failed"
         try:
             result = await self.backend.predict(self.name, [example], version, self._timeout)
+            if output := result.find_invalid_output():
+                raise ServingError("INTERNAL", f"the {output} is not a number")
             (answer,) = self._build_answers(result)
             self.metrics.difference.labels(self.name).observe(abs(answer["score"] - score))
             await self.log.append(

@@ -62,6 +62,29 @@ def test_shadow_is_scored_and_logged_and_changes_no_answer(tmp_path):
     assert shadow["served/score"][0] == pytest.approx(answer["score"] + 0.01)
 
 
+def test_shadow_output_that_is_not_a_number_counts_as_failed(tmp_path):
+    folder = create_versions(tmp_path / "fraud" / "versions")
+    rollout.write(folder, rollout.Rollout(stable=1, shadow=2))
+
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, backend):
+            predict = backend.predict
+
+            async def predict_invalid(model, examples, version, timeout):
+                result = await predict(model, examples, version, timeout)
+                result.outputs["score"][:] = float("nan") if version == 2 else 0.25
+                return result
+
+            backend.predict = predict_invalid
+            assert (await score_purchase(gateway))[0].status == 200
+            await asyncio.gather(*gateway.scorers["fraud"].shadow._tasks)
+            return (await gateway(Request("GET", "/metrics", "", {}, b""))).body.decode()
+
+    metrics = run(work())
+    assert 'gateway_shadow_total{case="fraud",outcome="failed"} 1.0' in metrics
+    assert "gateway_shadow_difference_sum" not in metrics and not read_logged_rows(tmp_path, folder="shadow")
+
+
 def test_unloaded_version_falls_back_to_the_served_one(tmp_path):
     folder = create_versions(tmp_path / "fraud" / "versions")
     rollout.write(folder, rollout.Rollout(stable=2))

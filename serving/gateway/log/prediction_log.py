@@ -19,11 +19,13 @@ from pathlib import Path
 
 from serving.atomic_file import sync_to_disk
 from serving.gateway.log import tfrecords
+from serving.gateway.log.durable_write import find_write_problem, write_durably
 from serving.gateway.log.log_files import DONE, OPEN, LogPosition, file_number, recover_file
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.002
+CHECK_SECONDS = 1.0  # how long a result of check_writable() holds
 
 
 class LogWriteError(OSError):
@@ -73,7 +75,8 @@ class PredictionLog:
         self._buffer: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._busy = self._closed = False
+        self._busy = False
+        self._problem, self._checked_at = "", -CHECK_SECONDS
         self._thread = ThreadPoolExecutor(1, "log")
         self.on_file_closed: Callable[[int], None] = lambda number: None
 
@@ -131,6 +134,16 @@ class PredictionLog:
             last = asyncio.get_running_loop().create_future()
             last.set_result(None)
         return asyncio.shield(last)  # other callers wait for the same future
+
+    async def check_writable(self) -> str:
+        """Return why records cannot be written at the moment; empty if they can.
+
+        It writes to the folder itself, so that it notices a repaired disk even if no request arrives meanwhile.
+        """
+        if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = time.monotonic()
+            self._problem = await asyncio.to_thread(find_write_problem, self.folder, self._write)
+        return self._problem
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
@@ -202,6 +215,7 @@ class PredictionLog:
         After a failed fsync the contents of the file on disk are unknown, so nothing more is written to it.
         """
         log.error("The prediction log cannot be written: %s", error)
+        self._problem, self._checked_at = error.strerror or str(error), time.monotonic()
         waiting, self._group, self._buffer = self._group, None, []
         for future in (group, waiting):
             if future is not None and not future.done():
@@ -241,11 +255,3 @@ class PredictionLog:
         if self._file >= 0:
             self._close_file()
         os.close(self._lock)
-
-
-def write_durably(file: int, data: bytes) -> None:
-    """Write all of ``data`` and wait until it is on disk."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-    os.fdatasync(file)

@@ -7,6 +7,7 @@ import pytest
 from support.gateway_case import PICTURE, PURCHASE, open_gateway, post, read_logged_rows, run, score_purchase
 
 from serving.gateway.circuit_breaker import BreakerPolicy
+from serving.gateway.log import prediction_log
 from serving.gateway.log.prediction_log import LogWriteError
 from serving.gateway.scoring import ScoringOptions
 from serving.http.asyncio_server import Request
@@ -149,6 +150,118 @@ def test_unwritable_log_is_503_and_loses_no_acknowledged_prediction(tmp_path, mo
     run(work())
     assert [record["served/key"] for record in read_logged_rows(tmp_path)] == [[b"kept"], [b"later"]]
     assert issubclass(LogWriteError, OSError)
+
+
+async def read_readiness(gateway) -> tuple[int, str]:
+    ready = await gateway(Request("GET", "/readyz", "", {}, b""))
+    return ready.status, orjson.loads(ready.body)["cases"]["fraud"]
+
+
+@pytest.mark.parametrize("folder", ["predictions", "labels"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
+def test_gateway_is_not_ready_while_a_log_cannot_be_written(tmp_path, monkeypatch, folder, error):
+    monkeypatch.setattr(prediction_log, "CHECK_SECONDS", 0.0)
+
+    def fail(file, data):
+        raise error
+
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, _):
+            scorer = gateway.scorers["fraud"]
+            log = {"predictions": scorer.log, "labels": scorer.labels}[folder]
+            assert await read_readiness(gateway) == (200, "ready")
+            with monkeypatch.context() as patch:
+                patch.setattr(log, "_write", fail)
+                problem = f"the log of {folder} cannot be written: {error.strerror}"
+                assert await read_readiness(gateway) == (503, problem)
+            assert await read_readiness(gateway) == (200, "ready")  # no request was needed
+
+    run(work())
+    assert not read_logged_rows(tmp_path) and not read_logged_rows(tmp_path, folder="labels")
+
+
+def test_failed_write_ends_readiness_at_once_until_the_next_check(tmp_path, monkeypatch):
+    def fail(file, data):
+        raise OSError(28, "No space left on device")
+
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, _):
+            assert (await read_readiness(gateway))[0] == 200
+            monkeypatch.setattr(gateway.scorers["fraud"].log, "_write", fail)
+            assert (await read_readiness(gateway))[0] == 200  # the last check still holds
+            assert (await score_purchase(gateway))[0].status == 503
+            assert (await read_readiness(gateway))[0] == 503
+            monkeypatch.undo()
+            assert (await read_readiness(gateway))[0] == 503
+            monkeypatch.setattr(prediction_log, "CHECK_SECONDS", 0.0)
+            assert (await read_readiness(gateway))[0] == 200 and (await score_purchase(gateway))[0].status == 200
+
+    run(work())
+
+
+def test_gateway_is_not_ready_without_the_folder_of_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "CHECK_SECONDS", 0.0)
+
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, _):
+            folder = tmp_path / "fraud" / "online" / "labels"
+            folder.rename(tmp_path / "away")
+            assert (await read_readiness(gateway))[0] == 503
+            (tmp_path / "away").rename(folder)
+            assert (await read_readiness(gateway))[0] == 200
+            assert {path.name for path in folder.iterdir()} == {".lock", "00000001.open"}
+
+    run(work())
+
+
+@pytest.mark.parametrize("output", ["score", "decision", "anomaly"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_output_that_is_not_a_number_gets_no_decision(tmp_path, caplog, output, value):
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, backend):
+            predict = backend.predict
+
+            async def predict_invalid(*arguments):
+                result = await predict(*arguments)
+                result.outputs[output][:] = value
+                return result
+
+            backend.predict = predict_invalid
+            for _ in range(8):  # the circuit breaker stays closed: the backend answers
+                response, answer = await score_purchase(gateway)
+                assert response.status == 500 and list(answer) == ["error"]
+                assert (
+                    f"Version 2 of the model returned '{output}' with a value that is not a number" in answer["error"]
+                )
+            metrics = (await gateway(Request("GET", "/metrics", "", {}, b""))).body.decode()
+            assert 'gateway_invalid_outputs_total{case="fraud",version="2"} 8.0' in metrics
+            assert 'decision="pass"' not in metrics
+            backend.predict = predict
+            response, answer = await score_purchase(gateway)
+            assert response.status == 200 and answer["decision"] == "pass"
+            assert len(gateway.scorers["fraud"].online.history.state()["customers"]["c1"][0]) == 1
+
+    run(work())
+    assert f"fraud version 2 returned '{output}' with a value that is not a number" in caplog.text
+    assert len(read_logged_rows(tmp_path)) == 1
+
+
+def test_picture_with_a_probability_that_is_not_a_number_gets_no_class(tmp_path):
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, backend):
+            predict = backend.predict
+
+            async def predict_invalid(*arguments):
+                result = await predict(*arguments)
+                result.outputs["probabilities"][0, 1] = float("nan")
+                return result
+
+            backend.predict = predict_invalid
+            response, answer = await post(gateway, "/v1/image/score", PICTURE)
+            assert response.status == 500 and "'probabilities' with a value that is not a number" in answer["error"]
+
+    run(work())
+    assert read_logged_rows(tmp_path, "image") == []
 
 
 def test_internal_error_is_500_and_the_next_request_is_answered(tmp_path):

@@ -1,6 +1,7 @@
 """A case's first version is pushed while both servers run: no restart is needed, and other cases are unaffected."""
 
 import asyncio
+import gzip
 import os
 import time
 from contextlib import asynccontextmanager
@@ -184,5 +185,20 @@ def test_gateway_serves_a_new_case_only_after_the_engine_has_loaded_it(tmp_path:
             os.rename(tmp_path / "fraud" / "pushed", tmp_path / "fraud" / "versions" / "1")
             assert (await wait_for_answer(client, "fraud"))["score"] == pytest.approx(0.11)
             assert servers.loaded() == {"image": 1, "fraud": 1}
+
+    run(work())
+
+
+def test_compressed_body_is_refused_before_it_is_read(tmp_path: Path, simple: None) -> None:
+    async def work():
+        create_versions(tmp_path / "fraud" / "versions", 1)
+        async with run_stack(tmp_path) as (_, client):
+            bomb = gzip.compress(bytes(64 << 20))
+            for encoding in ("gzip", "deflate", "br"):
+                response = await client.post("/v1/fraud/score", content=bomb, headers={"content-encoding": encoding})
+                assert response.status_code == 415 and "identity" in response.json()["error"], response.text
+            headers = {"content-encoding": "identity"}
+            assert (await client.post("/v1/fraud/score", json=PURCHASE, headers=headers)).status_code == 200
+            assert (await client.post("/v1/fraud/score", content=bytes(64 << 20))).status_code == 413
 
     run(work())

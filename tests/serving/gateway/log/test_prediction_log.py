@@ -8,8 +8,9 @@ import time
 import pytest
 from support.logged import append_and_wait, read_all_records, run
 
+from serving.gateway.log.durable_write import write_durably
 from serving.gateway.log.log_files import DONE, LogPosition, find_record, next_position, read_log
-from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog, write_durably
+from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 
 
 def test_group_is_written_with_one_call_before_it_is_done(tmp_path):
