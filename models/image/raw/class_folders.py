@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.image.raw.conversion import PNG_HEAD
+from models.spans import NAME
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -102,7 +103,7 @@ def find_root(span: Path) -> Path:
     root = span
     while True:
         contents = _scan(root)
-        if len(contents.folders) != 1 or any(is_image(path) or _is_array_file(path) for path in contents.files):
+        if len(contents.folders) != 1 or any(map(_is_array_file, contents.files)):
             return root
         inner = _scan(contents.folders[0])
         if any(map(is_image, inner.files)) or not (inner.folders or any(map(_is_array_file, inner.files))):
@@ -127,6 +128,12 @@ def resolve_parts(present: set[str]) -> dict[str, str]:
 def find_label(folder: Path) -> str:
     """Return the class of a class folder: its name in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", folder.name)
+
+
+def is_nested(file: ImageFile) -> bool:
+    """Whether a file lies in a subfolder of its class folder that is no part."""
+    parent = file.path.parent
+    return parent != file.folder and not (parent.parent == file.folder and _name(parent) in PARTS)
 
 
 def is_image(path: Path) -> bool:
@@ -192,10 +199,10 @@ class _Walk:
     def _list_folder(self, folder: Path, class_folder: Path, part: str) -> None:
         """List a class folder and its subfolders, of which the parts of a class may be the first ones."""
         contents = self._skip_ignored(folder)
-        label = find_label(class_folder)
-        for path in contents.files:
-            key = path.relative_to(self._listing.root).as_posix()
-            self._listing.files.append(ImageFile(path, key, label, part, class_folder))
+        label, prefix = find_label(class_folder), folder.relative_to(self._listing.root).as_posix()
+        self._listing.files += [
+            ImageFile(path, f"{prefix}/{path.name}", label, part, class_folder) for path in contents.files
+        ]
         for child in contents.folders:
             inner_part = part or (PARTS.get(_name(child), "") if folder == class_folder else "")
             if inner_part and not part:
@@ -279,8 +286,14 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def relative_name(path: Path, span: Path) -> str:
-    """Return a path relative to the span, with bytes that are not UTF-8 escaped."""
-    return path.relative_to(span).as_posix().encode("utf-8", "backslashreplace").decode()
+    """Return a path relative to the data, with bytes that are not UTF-8 escaped."""
+    base = span.parent if NAME.fullmatch(span.name) else span
+    return escape_name(path.relative_to(base))
+
+
+def escape_name(path: Path) -> str:
+    """Return a path as text in which bytes that are not UTF-8 are escaped, so that it can be printed and stored."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _is_loop(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Report on the images of a window: sizes of splits and classes, settings, and what a reader has to know or change."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -85,6 +86,8 @@ def _describe_folders(spans: Sequence[SpanInspection]) -> Iterator[str]:
     empty = [name for span in spans for name, (files, _) in span.folders.items() if not files]
     if empty:
         yield f"class folders without files are left out: {list_some(empty)}"
+    if nested := sorted(name for span in spans for name in span.nested):
+        yield f"images in subfolders have the class of the upper folder: {list_some(nested)}"
     for span in spans:
         for label, names in span.spellings.items():
             if len(names) > 1:
@@ -146,4 +149,6 @@ def _find_name_fault(label: str) -> str:
     """Why images of a class could not be stored in a folder of its name; empty if they can be."""
     if not label.strip() or "/" in label or "\0" in label or label.startswith(".") or label.lower() in SYSTEM_FOLDERS:
         return "cannot be the name of a folder of images"
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        return "has a control character"
     return "is longer than 255 bytes" if len(label.encode("utf-8", "replace")) > 255 else ""

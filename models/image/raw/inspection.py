@@ -57,6 +57,7 @@ class SpanInspection:
         uses: For each official part, what its rows are used as.
         spellings: Names of the folders of each class.
         mistaken: Paths of files whose suffix names another format than their content has.
+        nested: Subfolders of class folders that hold images, which have the class of the upper folder.
     """
 
     images: list[InspectedImage] = field(default_factory=list)
@@ -69,6 +70,7 @@ class SpanInspection:
     uses: dict[str, str] = field(default_factory=dict)
     spellings: dict[str, set[str]] = field(default_factory=dict)
     mistaken: list[str] = field(default_factory=list)
+    nested: set[str] = field(default_factory=set)
 
 
 class _Outcome(NamedTuple):
@@ -88,7 +90,8 @@ def inspect_span(span: Path) -> SpanInspection:
         DataError: if the span cannot be read or has no images in a layout that is read.
     """
     try:
-        return _inspect_folders(span) if readers.find_format(span) == "folders" else _inspect_arrays(span)
+        root = class_folders.find_root(span)
+        return _inspect_arrays(span, root) if arrays.has_arrays(root) else _inspect_folders(span)
     except OSError as error:
         raise DataError(f"{span} cannot be read ({error}); make it readable.") from error
 
@@ -105,8 +108,12 @@ def _inspect_folders(span: Path) -> SpanInspection:
             result.images.append(outcome.image)
             result.converted.update(outcome.changes)
             result.mistaken += [name] if outcome.mistaken else []
+            if class_folders.is_nested(file):
+                result.nested.add(class_folders.relative_name(file.path.parent, span))
         else:
             (result.refused if outcome.refused else result.skipped).setdefault(outcome.reason, []).append(name)
+    if not images.total():
+        raise readers.create_missing_error(span)
     result.files = len(result.images)
     result.classes = {image.label for image in result.images}
     for folder in listing.folders:
@@ -131,8 +138,6 @@ def _inspect_file(file: ImageFile) -> _Outcome:
         file.key.encode()
         data = readers.read_file(file.path)
         decoded = decode(data)
-    except UnicodeEncodeError:
-        return _Outcome(reason="the name is not UTF-8; rename it.", refused=True)
     except (OSError, ValueError) as error:
         return _Outcome(reason=readers.describe_fault(error), refused=True)
     height, width = decoded.pixels.shape[:2]
@@ -143,8 +148,7 @@ def _inspect_file(file: ImageFile) -> _Outcome:
     return _Outcome(image, decoded.changes, mistaken)
 
 
-def _inspect_arrays(span: Path) -> SpanInspection:
-    root = class_folders.find_root(span)
+def _inspect_arrays(span: Path, root: Path) -> SpanInspection:
     used = arrays.list_array_files(root)
     result = SpanInspection(skipped=class_folders.list_other_files(span, used, span))
     try:

@@ -40,10 +40,11 @@ def read(span: Path) -> Iterator[pa.RecordBatch]:
     Raises:
         DataError: names the file that is damaged or inconsistent with the others.
     """
-    if find_format(span) == "folders":
+    root = class_folders.find_root(span)
+    if not has_arrays(root):
         yield from _file_batches(span)
         return
-    for group, part in read_parts(class_folders.find_root(span)):
+    for group, part in read_parts(root):
         step = min(ROWS, max(1, BATCH_BYTES // group.images[0].nbytes))
         for start in range(0, len(group.images), step):
             yield _array_batch(group, part, start, start + step)
@@ -60,19 +61,9 @@ def read_parts(root: Path) -> list[tuple[Group, str]]:
     return [(group, parts.get(group.part, group.part)) for group in groups]
 
 
-def find_format(span: Path) -> str:
-    """Return 'arrays' or 'folders', the way in which a span stores its images.
-
-    Raises:
-        DataError: if it has neither arrays nor a folder with an image.
-        OSError: for a folder that cannot be read.
-    """
-    root = class_folders.find_root(span)
-    if has_arrays(root):
-        return "arrays"
-    if any(class_folders.is_image(file.path) for file in class_folders.list_images(span).files):
-        return "folders"
-    raise DataError(f"{span} contains no images; expected {EXPECTED}.")
+def create_missing_error(span: Path) -> DataError:
+    """Create the error about a span that has neither arrays nor a folder with an image."""
+    return DataError(f"{class_folders.escape_name(span)} contains no images; expected {EXPECTED}.")
 
 
 def read_file(path: Path) -> bytes:
@@ -89,6 +80,8 @@ def read_file(path: Path) -> bytes:
 
 def describe_fault(error: Exception) -> str:
     """Return the message about an image file that cannot be read."""
+    if isinstance(error, UnicodeEncodeError):
+        return "the name is not UTF-8; rename it."
     return f"not an image that can be read ({getattr(error, 'strerror', None) or error}); replace or remove it."
 
 
@@ -115,13 +108,15 @@ def _batch(*columns: Sequence[Any] | np.ndarray) -> pa.RecordBatch:
 
 def _file_batches(span: Path) -> Iterator[pa.RecordBatch]:
     rows, size = [], 0
-    for file in class_folders.list_images(span).files:
-        if not class_folders.is_image(file.path):
-            continue
+    files = [file for file in class_folders.list_images(span).files if class_folders.is_image(file.path)]
+    if not files:
+        raise create_missing_error(span)
+    for file in files:
         try:
+            file.key.encode()
             image = convert(read_file(file.path))
         except (OSError, ValueError) as error:
-            raise DataError(f"{file.path}: {describe_fault(error)}") from error
+            raise DataError(f"{class_folders.escape_name(file.path)}: {describe_fault(error)}") from error
         rows.append((image.content, file.label, file.part, file.key, image.brightness, image.contrast))
         size += len(image.content)
         if len(rows) == ROWS or size >= BATCH_BYTES:

@@ -99,7 +99,7 @@ def test_conversions_and_wrong_suffixes_are_counted(tmp_path: Path) -> None:
     assert "2 files have another format than their suffix: cat/b.jpg, cat/c.jpg; the content is read" in report.notes
 
 
-@pytest.mark.parametrize("name", ["a/b", ".", "..", "", "@eaDir", "x" * 300])
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "", "@eaDir", "x" * 300, "new\nline"])
 def test_a_label_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     labels = np.array([name, "cat"] * 40)
     np.savez(tmp_path / "images.npz", images=random_images(80, 4, 4), labels=labels)

@@ -51,6 +51,34 @@ def test_an_archive_with_inconsistent_arrays_is_refused(tmp_path, arrays, messag
         read_rows(tmp_path)
 
 
+def test_an_archive_may_have_an_official_valid_part_and_labels_of_several_types(tmp_path):
+    parts = np.repeat(["Train", "val", "test"], 20)
+    for labels in (["a", "Ka\u0308fer"] * 30, np.array([b"a", "Käfer".encode()] * 30), np.array([1.0, 2.0] * 30)):
+        np.savez(tmp_path / "images.npz", images=random_images(60, 4, 4), labels=labels, part=parts)
+        report = check_images(tmp_path)
+        assert report.settings["classes"] in (["Käfer", "a"], ["1", "2"]) and not report.refused
+        assert [split.rows for split in report.splits.values()] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("labels", [np.array([1.5, 2.0]), np.array([np.nan, 2.0]), np.array([b"\xff", b"a"])])
+def test_labels_that_name_no_class_are_refused(tmp_path, labels):
+    np.savez(tmp_path / "images.npz", images=random_images(2, 4, 4), labels=labels)
+    report = check_images(tmp_path)
+    assert any("images.npz has labels that are" in message for message in report.refused)
+    assert (report.files, report.files_refused, report.files_given) == (0, 1, 1)
+
+
+def test_files_beside_arrays_are_skipped_by_name(tmp_path):
+    write_idx(tmp_path, "train", random_images(30, 6, 7), np.arange(30, dtype=np.uint8) % 2)
+    (tmp_path / "train-images-idx3-ubyte").rename(tmp_path / "train-images.idx3-ubyte")
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").write_bytes(b"anything")
+    report = check_images(tmp_path)
+    assert report.files == 2 and report.rows == 30
+    assert report.skipped == {".txt not read": ["notes.txt"], ".png not read": ["cat/a.png"]}
+
+
 def test_a_truncated_archive_is_refused(tmp_path):
     path = sources.store_digits(tmp_path) / "span-000" / "images.npz"
     path.write_bytes(path.read_bytes()[:-5000])

@@ -98,6 +98,24 @@ def test_a_class_may_be_called_train_and_have_subfolders(tmp_path: Path) -> None
     fill(tmp_path / "car" / "blue" / "dark", 15)
     report = check_images(tmp_path)
     assert report.settings["classes"] == ["car", "train"] and report.rows == 60 and not report.refused
+    assert "images in subfolders have the class of the upper folder: car/blue/dark, car/red" in report.notes
+
+
+def test_an_image_beside_a_wrapper_does_not_make_it_a_class(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        fill(tmp_path / "archive" / label, 30)
+    fill(tmp_path, 1)
+    report = check_images(tmp_path)
+    assert report.settings["classes"] == ["cat", "dog"] and report.skipped == {"outside the class folders": ["0.png"]}
+
+
+def test_paths_in_the_report_name_the_span(tmp_path: Path) -> None:
+    for span in ("span-000", "span-001"):
+        for label in ("cat", "dog"):
+            fill(tmp_path / span / label, 30)
+        (tmp_path / span / "cat" / "a.txt").write_text("no image")
+    paths = [f"{span}/cat/a.txt" for span in ("span-000", "span-001")]
+    assert check_images(tmp_path).skipped == {".txt not read": paths}
 
 
 def test_system_and_hidden_files_are_no_classes_and_are_counted(tmp_path: Path) -> None:
