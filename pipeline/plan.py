@@ -85,7 +85,10 @@ class Plan:
         return {"case": self.case.name, "settings": settings}
 
     def fingerprint(self) -> str:
-        """Hash everything that determines the result: data, settings, schema, code, libraries."""
+        """Hash everything that determines the result: data, settings, schema, code, libraries.
+
+        Paths in the home count relative to it, so that a home that was moved reuses its runs.
+        """
         names = ("data", "features", "model", "evaluation", "sentences")
         modules = [self.case.module(name) for name in names]
         parts = [
@@ -102,7 +105,8 @@ class Plan:
             cache_key.digest("pipeline.graph", "models.training.entry_point", *modules),
             [version(name) for name in PACKAGES],
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        home = json.dumps(f"{Path(self.versions).parents[1]}/")[1:-1]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).replace(home, "").encode()).hexdigest()[:16]
 
 
 def make_plan(request: RunRequest, runtime: Runtime) -> Plan:

@@ -1,8 +1,9 @@
 """Runs in the metadata store, read and written without importing TFX, so that queries are fast."""
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ml_metadata import errors
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from pipeline.metadata import local_file
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
 
@@ -17,6 +19,7 @@ RUN_CONTEXT = "showcase_run"
 EMPTY = mlmd.ConnectionConfig(fake_database=mlmd.FakeDatabaseConfig())
 # Errors of a call if the server is down, does not answer in time, or is not a metadata server.
 NO_ANSWER = (errors.UnavailableError, errors.DeadlineExceededError, errors.UnimplementedError)
+STORE_ERRORS = (errors.StatusError, RuntimeError, sqlite3.Error)  # the C++ code raises RuntimeError
 STATES = {mlmd.Execution.COMPLETE: "done", mlmd.Execution.CACHED: "cached", mlmd.Execution.FAILED: "failed"}
 
 
@@ -81,22 +84,41 @@ def open_for_reading(address: MetadataAddress) -> Iterator[MetadataStore]:
     """
     if not address.exists():
         yield MetadataStore(EMPTY)
-        return
-    with _connect(address) as connection:
-        yield connection
+    elif address.file and not local_file.is_writable(address.file):
+        with _connect_to_copy(address, address.file) as connection:
+            yield connection
+    else:
+        with _connect(address) as connection:
+            yield connection
 
 
 @contextmanager
 def _connect(address: MetadataAddress) -> Iterator[MetadataStore]:
     with write_lock(address.file):
+        is_new = address.file is not None and not address.file.exists()
         try:
+            if address.file and not is_new:
+                local_file.follow_home(address.file)
             connection = MetadataStore(address.connection())
-        except (errors.StatusError, RuntimeError) as error:  # the C++ code raises RuntimeError
+            if address.file and is_new:
+                local_file.record_home(address.file)
+        except STORE_ERRORS as error:
             raise address.unavailable(error) from error
         try:
             yield connection
         except NO_ANSWER as error:
             raise address.unavailable(error) from error
+
+
+@contextmanager
+def _connect_to_copy(address: MetadataAddress, file: Path) -> Iterator[MetadataStore]:
+    with ExitStack() as opened:
+        try:
+            copy = opened.enter_context(local_file.copy_store(file))
+            connection = MetadataStore(MetadataAddress(copy).connection())
+        except STORE_ERRORS as error:
+            raise address.unavailable(error) from error
+        yield connection
 
 
 def runs(address: MetadataAddress, case: str | None = None) -> list[Run]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ CODE_LINES, RUNS = 300, 6
 TIMEOUT_SECONDS = 900.0  # to read a transform graph; long because a training may run on the same machine
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 MONITORING = "Monitoring"
-tasks: dict[Path, asyncio.Task[None]] = {}
+tasks: dict[Path, asyncio.Task[str]] = {}
 
 
 @router.get("/stages", response_class=HTMLResponse)
@@ -55,12 +56,14 @@ async def learnt(request: Request, case: str, run: str) -> HTMLResponse:
     home = request.app.state.home
     graph = await asyncio.to_thread(_find_artifact, home, case, run, "TransformGraph")
     path = home / "tour" / f"learnt-{graph.id}-{graph.folder.name}.json"
-    if not path.is_file():
+    if path.is_file():
+        text = await asyncio.to_thread(path.read_text)
+    else:
         # Simultaneous requests wait for the same process.
         task = tasks.setdefault(path, asyncio.create_task(_read_transform_graph(home, case, run, path)))
         task.add_done_callback(lambda _: tasks.pop(path, None))
-        await asyncio.shield(task)
-    results = json.loads(await asyncio.to_thread(path.read_text))
+        text = await asyncio.shield(task)
+    results = json.loads(text)
     return request.app.state.page(request, "stage_learnt.html", results=results)
 
 
@@ -75,8 +78,8 @@ async def report(request: Request, case: str, artifact: int) -> Response:
     return HTMLResponse(await asyncio.to_thread(path.read_text), headers={"content-security-policy": REPORT_POLICY})
 
 
-async def _read_transform_graph(home: Path, case: str, run: str, path: Path) -> None:
-    """Read the transform graph in another process, which imports TensorFlow, and store the results at ``path``."""
+async def _read_transform_graph(home: Path, case: str, run: str, path: Path) -> str:
+    """Read the transform graph in another process, which imports TensorFlow; store the results at ``path`` if possible."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -95,8 +98,10 @@ async def _read_transform_graph(home: Path, case: str, run: str, path: Path) -> 
         raise HTTPException(504, f"TensorFlow did not read the graph within {TIMEOUT_SECONDS:.0f} s.") from None
     if process.returncode:
         raise HTTPException(500, "TensorFlow could not read the graph; `python -m tour.artifacts.transform` shows why.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, out)
+    with suppress(OSError):  # a home without write permission is read all the same
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, out)
+    return out.decode()
 
 
 def _groups(home: Path) -> list[dict[str, Any]]:

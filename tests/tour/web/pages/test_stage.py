@@ -159,10 +159,11 @@ def test_transform_graph_is_read_once(client: TestClient, home: Path, monkeypatc
 
     runs = []
 
-    async def read_fake_graph(home: Path, case: str, run: str, path: Path) -> None:
+    async def read_fake_graph(home: Path, case: str, run: str, path: Path) -> str:
         runs.append(run)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps([{"kind": "Table", "title": HOSTILE, "columns": ["a"], "rows": [[1]], "svg": ""}]))
+        return path.read_text()
 
     monkeypatch.setattr(stage, "_read_transform_graph", read_fake_graph)
     answers = [client.get(f"/figure/fraud/{RUN}/learnt") for _ in range(2)]
