@@ -158,6 +158,14 @@ def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def signatures_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a version with every type of signature, to copy."""
+    from support.served_models import export_signatures
+
+    return export_signatures(tmp_path_factory.mktemp("signatures") / "1")
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """The HTTP layer over a handler that echoes requests."""
     from support.http_server import run_http_server

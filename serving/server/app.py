@@ -118,7 +118,9 @@ class ModelServer:
         options = self.options
         # Read before the models are loaded, so that a change made during loading is noticed.
         content = options.config_file.read_bytes() if options.config_file else b""
-        await self.engine.start(config.read_models(options.config_file) if options.config_file else options.models)
+        await self.engine.start(
+            (config.read_models(options.config_file) or ()) if options.config_file else options.models
+        )
         if options.rest_port is not None:
             await self._start_rest(options.rest_port)
         if options.grpc_port is not None:
@@ -204,11 +206,18 @@ class ModelServer:
             try:
                 content = await asyncio.to_thread(path.read_bytes)
                 if content != current:
-                    await self.engine.reload(config.read_models(path))
-                    log.info("reloaded the model config file %s", path)
+                    await self._apply_config(path)
                 current = content
             except (ValueError, OSError, ServingError) as error:
                 log.error("model config file %s not applied: %s", path, error)
+
+    async def _apply_config(self, path: Path) -> None:
+        models = config.read_models(path)
+        if models is None:
+            log.info("Taking no action for empty config: %s", path)
+        else:
+            await self.engine.reload(models)
+            log.info("reloaded the model config file %s", path)
 
 
 async def run(options: ServerOptions, started: Callable[[ModelServer], None]) -> None:

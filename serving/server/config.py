@@ -74,8 +74,8 @@ class BatchingParameters:
         return min(self.max_batch_size, 1 << (rows - 1).bit_length())
 
 
-def read_models(path: Path) -> list[ModelConfig]:
-    """Read the models of a ``ModelServerConfig`` file.
+def read_models(path: Path) -> list[ModelConfig] | None:
+    """Read the models of a ``ModelServerConfig`` file; None if it sets no config, which changes nothing.
 
     Raises:
         ValueError: if the file is invalid; the message names the line or the model.
@@ -83,6 +83,8 @@ def read_models(path: Path) -> list[ModelConfig]:
     from tensorflow_serving.config import model_server_config_pb2
 
     parsed = _parse_file(path, "model config", model_server_config_pb2.ModelServerConfig())
+    if parsed.WhichOneof("config") is None:
+        return None
     try:
         return models_from_proto(parsed)
     except ValueError as error:

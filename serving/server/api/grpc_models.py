@@ -47,19 +47,23 @@ class ModelService:
         return response
 
     async def _reload_config(self, request: Any) -> model_management_pb2.ReloadConfigResponse:
-        """Replace the served models; the response's status holds the error, if any."""
-        response = model_management_pb2.ReloadConfigResponse()
+        """Replace the served models.
+
+        Raises:
+            ServingError: if the config is not valid or cannot be served.
+        """
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported",
+            )
         try:
-            if request.config.WhichOneof("config") is None:
-                raise ServingError("INVALID_ARGUMENT", "ModelServerConfig was not set")
-            await self.reload(config.models_from_proto(request.config))
-        except ServingError as error:
-            response.status.error_code = grpc.StatusCode[error.status].value[0]
-            response.status.error_message = error.message
+            models = config.models_from_proto(request.config)
         except ValueError as error:
-            response.status.error_code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-            response.status.error_message = str(error)
-        return response
+            raise ServingError("INVALID_ARGUMENT", str(error)) from None
+        await self.reload(models)
+        return model_management_pb2.ReloadConfigResponse(status={})
 
 
 def _create_method(kind: type[Any], method: Callable[[Any], Awaitable[Any]]) -> Method:

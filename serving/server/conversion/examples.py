@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def _to_plain_value(name: str, value: Any) -> Any:
 
 
 def decode_base64(value: Any) -> bytes:
-    """Decode the bytes of ``{"b64": text}``.
+    """Decode the bytes of ``{"b64": text}``; white space in the text, such as line breaks, is skipped.
 
     Raises:
         ServingError: INVALID_ARGUMENT for any other value.
@@ -99,9 +100,9 @@ def decode_base64(value: Any) -> bytes:
     try:
         if len(value) != 1:
             raise ValueError("one key is expected")
-        text = value["b64"]
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        text = value["b64"].encode("ascii").translate(None, string.whitespace.encode())
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error):
         raise ServingError(
             "INVALID_ARGUMENT", "Unable to base64 decode: an object with one key, b64, is expected"
         ) from None

@@ -61,6 +61,14 @@ def test_invalid_file_is_refused_with_the_reason(tmp_path, read, text, message):
         read(tmp_path / "server.config")
 
 
+def test_model_file_without_a_config_names_no_change_and_an_empty_list_no_models(tmp_path):
+    path = tmp_path / "models.config"
+    path.write_text("# nothing yet\n")
+    assert config.read_models(path) is None
+    path.write_text("model_config_list {}")
+    assert config.read_models(path) == []
+
+
 def test_monitoring_file_sets_the_metrics_path(tmp_path):
     path = tmp_path / "monitoring.config"
     path.write_text('prometheus_config { enable: true, path: "/metrics" }')

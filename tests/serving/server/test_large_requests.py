@@ -27,7 +27,7 @@ ROWS = 20_000  # of one number each: more than SMALL_BODY bytes
 @pytest.fixture(scope="module")
 def client(served_folder: Path) -> Iterator[ModelServerClient]:
     options = ServerOptions(
-        [ModelConfig(name, str(served_folder / name)) for name in ("half", "doors")],
+        [ModelConfig(name, str(served_folder / name)) for name in ("half", "signatures")],
         grpc_port=0,
         rest_port=0,
         poll=POLL,
@@ -55,7 +55,7 @@ def test_large_rest_request_gets_the_answer_of_small_ones(client):
     assert client.post("half:predict", {"inputs": {"x": values}}).json()["outputs"] == expected
     assert post_gzip(client, "half:predict", gzip.compress(document)).json()["predictions"] == expected
     texts = [f"text number {n}" for n in range(ROWS)]
-    response = client.post("doors:predict", {"signature_name": "echo", "instances": texts}).json()["predictions"]
+    response = client.post("signatures:predict", {"signature_name": "echo", "instances": texts}).json()["predictions"]
     assert [row["text"] for row in response] == texts
     document = {"signature_name": "classify_x_to_y", "examples": [{"x": n / 8} for n in range(ROWS // 2)]}
     results = client.post("half:classify", document).json()["results"]

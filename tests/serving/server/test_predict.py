@@ -63,6 +63,13 @@ def test_bytes_are_base64_and_text_is_text_in_both_directions(client):
     assert base64.b64decode(predictions[1]["raw_bytes"]["b64"]).decode() == "grüßegrüße"
 
 
+def test_white_space_in_base64_is_skipped(client):
+    lines = base64.encodebytes(bytes(range(256))).decode()
+    rows = [{"b64": lines.replace("\n", "\r\n")}, {"b64": f" {lines.strip().rstrip('=')}\t"}]
+    predictions = client.post("signatures:predict", {"signature_name": "echo", "instances": rows}).json()["predictions"]
+    assert [base64.b64decode(row["raw_bytes"]["b64"]) for row in predictions] == [bytes(range(256)) * 2] * 2
+
+
 def test_nan_and_infinity_are_accepted_and_returned(client):
     body = b'{"signature_name": "same", "instances": [NaN, Infinity, -Infinity, 1.5]}'
     predictions = json.loads(client.post("signatures:predict", body).content)["predictions"]
