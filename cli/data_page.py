@@ -1,0 +1,35 @@
+"""Write the tables of docs/data.md from the rules of the use cases: ``python -m cli.data_page``."""
+
+import re
+from pathlib import Path
+
+from models.catalog import CASES
+from models.data_rules import format_rules
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
+TABLE = "<!-- rules of {name}, written by python -m cli.data_page -->\n\n"
+END = "\n\n<!-- end of rules -->"
+
+
+def fill_page(text: str) -> str:
+    """Return the page with the current table of each use case between its marks.
+
+    Raises:
+        ValueError: if the page lacks the marks of a use case.
+    """
+    for name, case in CASES.items():
+        begin, table = TABLE.format(name=name), format_rules(case.load("raw.rules").RULES)
+        pattern = re.escape(begin) + ".*?" + re.escape(END)
+        text, count = re.subn(pattern, lambda _, filled=begin + table + END: filled, text, count=1, flags=re.DOTALL)
+        if not count:
+            raise ValueError(f"The page has no marks for the rules of {name}: {begin.strip()} and {END.strip()}.")
+    return text
+
+
+def main() -> None:
+    """Rewrite the page."""
+    PAGE.write_text(fill_page(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()
