@@ -23,7 +23,7 @@ class Residual(keras.layers.Layer):
         computes the output, with a `training` argument where it matters. get_config returns the constructor's arguments,
         so that a saved model can recreate the layer; register its class or pass it as custom_objects. Ours is a residual
         block: keras.remat needs one function to recompute, which a plain chain of layers does not offer.
-    Evidence: tour.evidence.network.architecture.custom_layer
+    Evidence: tour.evidence.network.custom_layers.custom_layer
     Proof: tests/models/image/test_model.py::test_residual_block_is_restored_from_disk_with_equal_outputs
     """
 

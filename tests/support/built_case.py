@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ SMALL: dict[str, dict[str, str]] = {
     },
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
 }
+REQUEST_ROWS = 24  # rows of eval that a test sends to every signature
 FACTS, WEIGHTS = "facts.json", "fitted.weights.h5"
 
 
@@ -159,3 +161,49 @@ def analyze(case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schem
         _ = function | tft_beam.WriteTransformFn(str(graph))
         where = str(graph / tft.TFTransformOutput.RAW_METADATA_DIR)
         _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(where, beam_pipeline)
+
+
+def read_records(small_run: BuiltCase, split: str) -> list[bytes]:
+    """The split's serialized examples, shard by shard."""
+    return list(tf.data.TFRecordDataset(list_shards(str(small_run.examples), split)).as_numpy_iterator())
+
+
+@cache
+def load_export(path: str) -> tf.Module:
+    return tf.saved_model.load(path)
+
+
+def build_requests(small_run: BuiltCase) -> dict[str, dict[str, np.ndarray]]:
+    """The first rows of eval for each signature, parsed without TensorFlow; a missing value is the type's default."""
+    serialized = small_run.held[:REQUEST_ROWS]
+    parsed = [tf.train.Example.FromString(data).features.feature for data in serialized]
+    raw = {}
+    for name, spec in load_export(str(small_run.export)).signatures["raw"].structured_input_signature[1].items():
+        kind, width = (
+            ("bytes_list", "float_list", "int64_list")[(tf.string, tf.float32, tf.int64).index(spec.dtype)],
+            spec.shape[1],
+        )
+        empty = [b"" if kind == "bytes_list" else 0] * width
+        raw[name] = np.array(
+            [list(getattr(features[name], kind).value) or empty for features in parsed], spec.dtype.as_numpy_dtype
+        )
+    inputs = small_run.case.load("model").INPUTS
+    return {
+        "serving_default": {"examples": np.array(serialized, object)},
+        "raw": raw,
+        "dense": {name: small_run.rows[name][:REQUEST_ROWS] for name in inputs},
+    }
+
+
+def compute_answers(small_run: BuiltCase, whole: bool = True) -> dict[str, dict[str, np.ndarray]]:
+    """Answers of the loaded export for each signature, or with ``whole`` those of ``dense`` for the whole eval split."""
+    signatures, requested = load_export(str(small_run.export)).signatures, build_requests(small_run)
+    if whole:
+        requested = {"dense": {name: small_run.rows[name] for name in requested["dense"]}}
+    return {
+        name: {
+            key: value.numpy()
+            for key, value in signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}).items()
+        }
+        for name, inputs in requested.items()
+    }

@@ -1,5 +1,6 @@
 """Points in the plane: whether they are above the line x + y = 0."""
 
+from models.catalog import CASES
 from models.default_settings import SEARCH_SPACE, SHARE, TRAINING, TRAINING_LIMITS
 from models.setting_limits import Range
 from models.use_case import UseCase
@@ -38,3 +39,5 @@ CASE = UseCase(
     watch=("x", "y"),
     space={"optimizer": SEARCH_SPACE["optimizer"], "learning_rate": SEARCH_SPACE["learning_rate"], "width": (16, 64)},
 )
+
+EVERY_CASE = (*CASES.values(), CASE)  # the catalog's and this one

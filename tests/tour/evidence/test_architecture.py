@@ -16,7 +16,7 @@ from models.image import model as image
 from models.image.layers import LAYERS
 from pipeline.checkout import ROOT
 from tour.evidence.context import Context
-from tour.evidence.network import activation_functions, architecture
+from tour.evidence.network import activation_functions, architecture, custom_layers
 from tour.evidence.result_types import Graph, Number, Series, Table
 
 pytestmark = pytest.mark.system
@@ -104,11 +104,11 @@ def test_custom_layer_survives_save_and_load_and_needs_its_class() -> None:
     settings = {**CASES["image"].settings["training"], "filters": 4, "classes": ["a", "b"]}
     model = image.build(settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
     pixels = {"pixels": np.random.default_rng(4).random((3, 8, 8, 1), np.float32)}
-    difference, error = architecture.round_trip(model, LAYERS, pixels)
+    difference, error = custom_layers.round_trip(model, LAYERS, pixels)
     assert difference == 0.0 and error.startswith("TypeError")
     numbers = keras.Input((2,), name="pixels")
     plain = keras.Model({"pixels": numbers}, keras.layers.Dense(1)(numbers))
-    assert architecture.round_trip(plain, {}, {"pixels": np.ones((1, 2), np.float32)}) == (0.0, "works")
+    assert custom_layers.round_trip(plain, {}, {"pixels": np.ones((1, 2), np.float32)}) == (0.0, "works")
 
 
 def test_the_built_network_is_the_one_that_the_run_trained(proofs: EvidenceCache) -> None:
