@@ -111,5 +111,5 @@ def run_gateway(home: Path) -> Iterator[str]:
 def create_tensor_process(home: Path, inputs: dict[str, np.ndarray], worker: str = WORKER) -> trial.LiteComparer:
     """Create the process that computes tensors, with a fake of TensorFlow."""
     process = trial.LiteComparer(home)
-    process.command = [sys.executable, "-c", worker, json.dumps(flatten_first_row(inputs))]
+    process.worker.command = [sys.executable, "-c", worker, json.dumps(flatten_first_row(inputs))]
     return process

@@ -2,10 +2,11 @@
 
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import SimpleCookie
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "tour_token"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -21,11 +22,6 @@ HEADERS = (
     ("cross-origin-resource-policy", "same-origin"),
     ("cache-control", "no-cache"),
 )
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
@@ -38,12 +34,11 @@ class Guard:
             its owner could point it at this machine, and then that site's script would have the tour's origin.
     """
 
-    def __init__(self, app: Application, token: str = "", hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, token: str = "", hosts: tuple[str, ...] = ()) -> None:
         self._app, self._token = app, token
         self._hosts = {"localhost", *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, then pass it on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -57,28 +52,27 @@ class Guard:
 
         refusal = self._find_refusal(scope, headers)
         if refusal:
-            return await _send_text(send_with_headers, *refusal)
+            return await refusal(scope, receive, send_with_headers)
         if token := self._find_url_token(scope):
-            return await _store_token(send_with_headers, scope, token)
+            return await _store_token(scope, token)(scope, receive, send_with_headers)
         return await self._app(scope, receive, send_with_headers)
 
-    def _find_refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Status and message for a refused request; None for an allowed one."""
+    def _find_refusal(self, scope: Scope, headers: dict[str, str]) -> PlainTextResponse | None:
+        """Response to a refused request; None for an allowed one."""
         host = headers.get("host", "")
         if not self._is_allowed_host(host):
-            return 400, "The tour does not answer for this host name; open it by IP address or as localhost."
+            text = "The tour does not answer for this host name; open it by IP address or as localhost."
+            return PlainTextResponse(f"{text}\n", 400)
         if scope["method"] in SAFE:
             return None
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or headers.get(
-            "sec-fetch-site", "same-origin"
-        ) not in (
-            "same-origin",
-            "none",
-        ):
-            return 403, "Requests from another site may not change anything; use the tour's own pages."
+        site = headers.get("sec-fetch-site", "same-origin")
+        if (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none"):
+            text = "Requests from another site may not change anything; use the tour's own pages."
+            return PlainTextResponse(f"{text}\n", 403)
         if self._token and not self._has_token(headers):
-            return 403, "This needs a token; open once the address with ?token=... that `showcase tour` printed."
+            text = "This needs a token; open once the address with ?token=... that `showcase tour` printed."
+            return PlainTextResponse(f"{text}\n", 403)
         return None
 
     def _is_allowed_host(self, host: str) -> bool:
@@ -107,18 +101,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _send_text(send: Send, status: int, text: str) -> None:
-    body = (text + "\n").encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _store_token(send: Send, scope: Scope, token: str) -> None:
+def _store_token(scope: Scope, token: str) -> RedirectResponse:
     """Set the token as a cookie and redirect to the URL without it, so that it stays out of the browser's history."""
     rest = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
     location = "/" + quote(scope["path"].lstrip("/")) + (f"?{urlencode(rest)}" if rest else "")
-    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
-    headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    response = RedirectResponse(location, 303)
+    response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+    return response

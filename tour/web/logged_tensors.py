@@ -1,42 +1,31 @@
 """Worker process that applies a model's transform graph to logged requests and returns the network's input tensors.
 
-It imports TensorFlow, which the web server's process never does. Protocol: one JSON line on standard input with the
-path of a transform graph and a record in base64; one JSON line on standard output with the flat tensors of its row.
+A request has the path of a transform graph and a record in base64, the response the flat tensors of its row.
 """
 
 import base64
-import json
-import os
-import signal
-import sys
 from functools import lru_cache
 from typing import Any
 
-from models.training.distribute.local_processes import end_with_parent
+from tour.web.worker_process import answer_requests
 
 NICE = 5
 
 
-def main() -> None:
-    """Answer requests until standard input ends."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Libraries print to standard output, so file descriptor 1 is redirected and responses use a copy of it.
-    responses = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+@lru_cache(4)
+def load_transform(graph: str) -> Any:
+    """Load a transform graph."""
     from models.input import Transform
 
-    load_transform = lru_cache(4)(Transform)
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            record = base64.b64decode(request["record"])
-            response: dict[str, Any] = {"inputs": compute_tensors(load_transform(request["graph"]), record)}
-        except Exception as error:  # a faulty request must not stop the worker
-            response = {"error": f"{type(error).__name__}: {error}"[:500]}
-        responses.write(json.dumps(response) + "\n")
+    return Transform(graph)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Compute the tensors of a record, or say why they cannot be computed."""
+    try:
+        return {"inputs": compute_tensors(load_transform(request["graph"]), base64.b64decode(request["record"]))}
+    except Exception as error:  # a faulty request must not stop the worker
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def compute_tensors(transform: Any, record: bytes) -> dict[str, list[float]]:
@@ -56,4 +45,4 @@ def _read_names(record: bytes) -> set[str]:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(answer, NICE)

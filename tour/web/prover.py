@@ -2,23 +2,20 @@
 
 import asyncio
 import contextlib
-import json
-import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkout import ROOT
+from tour.web.worker_process import WorkerProcess
 
 BUDGET_SECONDS = 20.0  # time budget of one evidence function by this project's rules
 TIMEOUT_SECONDS = 300.0  # includes the start of the worker process
 MAX_WAITING = 4  # jobs in the queue
 MAX_RESULTS = 64  # jobs whose results stay in memory
-MAX_LINE_BYTES = 64 << 20
 
 
 class QueueFullError(RuntimeError):
@@ -70,16 +67,14 @@ class Prover:
 
     Attributes:
         timeout: Seconds after which a job is stopped.
-        command: Command of the worker process, see :mod:`tour.web.evidence_worker` for its protocol.
-        process: The worker process; None while none runs.
+        worker: The worker process, see :mod:`tour.web.evidence_worker`.
     """
 
-    def __init__(self, home: Path, timeout: float = TIMEOUT_SECONDS, command: Sequence[str] = ()) -> None:
+    def __init__(self, home: Path, timeout: float = TIMEOUT_SECONDS) -> None:
         self.timeout = timeout
-        self.command = command or (sys.executable, "-m", "tour.web.evidence_worker", str(home.resolve()))
+        self.worker = WorkerProcess("tour.web.evidence_worker", str(home.resolve()))
         self._jobs: OrderedDict[str, EvidenceJob] = OrderedDict()
         self._turn = asyncio.Lock()
-        self.process: asyncio.subprocess.Process | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def job(self, id_: str) -> EvidenceJob | None:
@@ -115,49 +110,23 @@ class Prover:
                 await task
 
     async def close(self) -> None:
-        """Stop all jobs and the worker process."""
         for id_ in list(self._tasks):
             await self.stop(id_)
-        await self._kill_process()
+        await self.worker.kill()
 
     async def _run(self, job: EvidenceJob) -> None:
         async with self._turn:
-            job.state, job.started, job.warm = "running", time.monotonic(), self.process is not None
+            job.state, job.started, job.warm = "running", time.monotonic(), self.worker.process is not None
             try:
-                response = await asyncio.wait_for(self._compute(job), self.timeout)
+                response = await asyncio.wait_for(self.worker.request({"id": job.id, "case": job.case}), self.timeout)
                 job.end("failed" if "error" in response else "done", response)
             except TimeoutError:
-                await self._kill_process()
+                await self.worker.kill()
                 text = f"The computation did not end within {self.timeout:.0f} s and was stopped."
                 job.end("failed", {"error": text, "results": []})
             except (OSError, ValueError) as error:
-                await self._kill_process()
+                await self.worker.kill()
                 job.end("failed", {"error": str(error), "results": []})
             except asyncio.CancelledError:
-                await self._kill_process()  # a computation cannot be interrupted; the next job starts a new process
+                await self.worker.kill()  # a computation cannot be interrupted; the next job starts a new process
                 raise
-
-    async def _compute(self, job: EvidenceJob) -> Mapping[str, Any]:
-        if self.process is None or self.process.returncode is not None:
-            pipe, root = asyncio.subprocess.PIPE, ROOT
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command,
-                cwd=root,
-                limit=MAX_LINE_BYTES,
-                stdin=pipe,
-                stdout=pipe,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-        assert self.process.stdin and self.process.stdout, "both are pipes"
-        self.process.stdin.write(json.dumps({"id": job.id, "case": job.case}).encode() + b"\n")
-        line = await self.process.stdout.readline()
-        if not line:
-            raise ValueError(f"The worker process ended with exit code {await self.process.wait()}.")
-        return json.loads(line)
-
-    async def _kill_process(self) -> None:
-        process, self.process = self.process, None
-        if process and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()

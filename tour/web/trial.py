@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import contextlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +13,6 @@ import numpy as np
 
 from models.catalog import CASES, find_use_case
 from models.class_names import list_classes
-from pipeline.checkout import ROOT
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -23,12 +20,13 @@ from serving import rollout
 from serving.edge.interpreter import Interpreter
 from serving.gateway.log.tf_example import decode
 from tour import lineage, logbook, trace
+from tour.web.worker_process import WorkerProcess
 
 MAX_READ, MAX_OFFERED = 4000, 12  # rows of the span that are read; rows of each kind that the form offers
 EXTRA, ONE_ROW = "assets.extra", "one_row.tflite"
 MAX_CHOICES = 24  # a field with more values is a text field
 TIMED_CALLS = 50
-MAX_LINE_BYTES, TIMEOUT_SECONDS = 32 << 20, 240.0
+TIMEOUT_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -129,13 +127,12 @@ class LiteComparer:
     """Answer logged requests with LiteRT; one worker process applies the transform graphs and caches them.
 
     Attributes:
-        command: Command of the worker process, see :mod:`tour.web.logged_tensors` for its protocol.
+        worker: The worker process, see :mod:`tour.web.logged_tensors`.
     """
 
     def __init__(self, home: Path) -> None:
-        self.command = [sys.executable, "-m", "tour.web.logged_tensors"]
+        self.worker = WorkerProcess("tour.web.logged_tensors")
         self._home, self._lock = home, asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
 
     async def compare(self, case: str, identity: str) -> PredictionComparison:
         """Answer a logged request with LiteRT in Python and compare with the logged outputs.
@@ -152,15 +149,7 @@ class LiteComparer:
     async def warm_up(self) -> None:
         """Start the worker process, so that TensorFlow is loaded before the first request."""
         async with self._lock:
-            await self._start_process()
-
-    async def close(self) -> None:
-        """Stop the worker process."""
-        process, self._process = self._process, None
-        if process and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await self.worker.start()
 
     def _find_files(
         self, case: str, identity: str
@@ -183,34 +172,13 @@ class LiteComparer:
     async def _compute_tensors(self, graph: Path, record: bytes) -> dict[str, list[float]]:
         async with self._lock:
             try:
-                response = await self._request({"graph": str(graph), "record": base64.b64encode(record).decode()})
+                response = await self.worker.request({"graph": str(graph), "record": base64.b64encode(record).decode()})
             except BaseException:
-                await self.close()  # otherwise the next request would read the response to this one
+                await self.worker.kill()  # otherwise the next request would read the response to this one
                 raise
         if "error" in response:
             raise ValueError(f"The transform graph cannot be applied: {response['error']}")
         return response["inputs"]
-
-    async def _start_process(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command,
-                cwd=ROOT,
-                limit=MAX_LINE_BYTES,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-        return self._process
-
-    async def _request(self, request: Mapping[str, str]) -> dict[str, Any]:
-        process = await self._start_process()
-        assert process.stdin and process.stdout, "both are pipes"
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        line = await process.stdout.readline()
-        if not line:
-            raise ValueError("The worker process that applies transform graphs has ended.")
-        return json.loads(line)
 
 
 def find_version_file(home: Path, case: str, version: int, name: str) -> Path:

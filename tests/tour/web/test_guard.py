@@ -95,7 +95,7 @@ def test_post_needs_the_token_if_there_is_one(guarded: TestClient) -> None:
 def test_token_in_the_url_is_stored_as_cookie_and_removed_from_the_url(guarded: TestClient) -> None:
     answer = guarded.get("/questions?q=a&token=a-token", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/questions?q=a")
-    assert "HttpOnly" in answer.headers["set-cookie"] and "SameSite=Strict" in answer.headers["set-cookie"]
+    assert "HttpOnly" in answer.headers["set-cookie"] and "SameSite=strict" in answer.headers["set-cookie"]
     assert guarded.post(URL, follow_redirects=False).status_code == 303
     assert "set-cookie" not in guarded.get("/?token=wrong").headers
 

@@ -29,15 +29,15 @@ def test_ended_worker_process_is_reported_and_restarted_for_the_next_request(tri
         for _ in range(2):
             with pytest.raises((ValueError, ConnectionError)):
                 await comparer._compute_tensors(Path("transform_graph"), b"x")
-        comparer.command = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0]).command
+        comparer.worker.command = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0]).worker.command
         assert await comparer._compute_tensors(Path("transform_graph"), b"x") == flatten_first_row(
             edge_models.draw_mixed_rows(3)[0]
         )
-        comparer.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
-        await comparer.close()
+        comparer.worker.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
+        await comparer.worker.kill()
         with pytest.raises(ValueError, match="cannot be applied: no graph"):
             await comparer._compute_tensors(Path("transform_graph"), b"x")
-        await comparer.close()
+        await comparer.worker.kill()
 
     asyncio.run(work())
 

@@ -35,7 +35,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     warm_up.cancel()
     if hasattr(app.state, "lite_comparer"):
-        await app.state.lite_comparer.close()
+        await app.state.lite_comparer.worker.kill()
 
 
 async def _warm_up(home: Path) -> None:

@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
     app = create_app(home)
-    app.state.prover.command = write_worker(home, SLOW + ANSWERS)
+    app.state.prover.worker.command = write_worker(home, SLOW + ANSWERS)
     with run_tour(app) as served:
         yield served
 

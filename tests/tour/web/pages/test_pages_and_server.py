@@ -121,7 +121,7 @@ def build_app(home: Path, folder: Path) -> Any:
     }
     app.state.lite_comparer = create_tensor_process(home, {})
     folder.mkdir(exist_ok=True)
-    app.state.prover.command = write_worker(folder, ANSWERS.replace("os.getpid()", "1"))
+    app.state.prover.worker.command = write_worker(folder, ANSWERS.replace("os.getpid()", "1"))
     return app
 
 

@@ -103,9 +103,16 @@ def test_evidence_of_every_kind_is_shown_and_escaped(client: TestClient) -> None
     )
 
 
+def create_prover(folder: Path, body: str, timeout: float = prover.TIMEOUT_SECONDS) -> Prover:
+    """Create a prover whose worker process runs ``body`` for each request."""
+    runner = Prover(folder, timeout)
+    runner.worker.command = write_worker(folder, body)
+    return runner
+
+
 def test_evidence_is_computed_one_at_a_time_by_one_warm_process(tmp_path: Path) -> None:
     async def run_jobs() -> list[prover.EvidenceJob]:
-        runner = Prover(tmp_path, command=write_worker(tmp_path, ANSWERS))
+        runner = create_prover(tmp_path, ANSWERS)
         jobs = [runner.submit("A1"), runner.submit("A2", "image"), runner.submit("A1")]
         assert jobs[0] is jobs[2]
         while not all(job.is_over for job in jobs):
@@ -135,11 +142,11 @@ def test_failed_computation_is_reported_and_the_next_job_has_a_new_process(
     tmp_path: Path, body: str, sentence: str
 ) -> None:
     async def run_jobs() -> tuple[prover.EvidenceJob, prover.EvidenceJob]:
-        runner = Prover(tmp_path, timeout=0.4 if "sleep" in body else 30.0, command=write_worker(tmp_path, body))
+        runner = create_prover(tmp_path, body, 0.4 if "sleep" in body else 30.0)
         failed = runner.submit("A1")
         while not failed.is_over:
             await asyncio.sleep(0.01)
-        runner.timeout, runner.command = 30.0, write_worker(tmp_path, ANSWERS)
+        runner.timeout, runner.worker.command = 30.0, write_worker(tmp_path, ANSWERS)
         succeeded = runner.submit("A1")
         while not succeeded.is_over:
             await asyncio.sleep(0.01)
@@ -152,24 +159,24 @@ def test_failed_computation_is_reported_and_the_next_job_has_a_new_process(
 
 def test_running_and_waiting_jobs_can_be_stopped_and_the_queue_is_limited(tmp_path: Path) -> None:
     async def run_jobs() -> None:
-        runner = Prover(tmp_path, command=write_worker(tmp_path, "    time.sleep(60)\n"))
+        runner = create_prover(tmp_path, "    time.sleep(60)\n")
         jobs = [runner.submit(f"A{n}") for n in range(1, prover.MAX_WAITING + 2)]
         with pytest.raises(QueueFullError, match="questions is waiting"):
             runner.submit("B1")
-        while jobs[0].state != "running" or runner.process is None:
+        while jobs[0].state != "running" or runner.worker.process is None:
             await asyncio.sleep(0.01)
-        pid = runner.process.pid
+        pid = runner.worker.process.pid
         await runner.stop("A1")
         await runner.stop("A2")
         assert [job.state for job in jobs[:2]] == ["stopped", "stopped"] and not Path(f"/proc/{pid}").exists()
         await runner.close()
-        assert all(job.is_over for job in jobs) and runner.process is None
+        assert all(job.is_over for job in jobs) and runner.worker.process is None
 
     asyncio.run(run_jobs())
 
 
 def test_buttons_compute_and_stop_evidence(client: TestClient, tmp_path: Path) -> None:
-    client.app.state.prover.command = write_worker(tmp_path, ANSWERS)
+    client.app.state.prover.worker.command = write_worker(tmp_path, ANSWERS)
     answer = client.post("/questions/A1/evidence", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/questions/A1#evidence")
     stream = client.get("/questions/A1/events").text
