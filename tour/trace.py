@@ -41,13 +41,14 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Execution:
-    """An execution of a stage with its inputs and outputs."""
+    """An execution of a stage with its inputs and outputs; ``seconds`` is the time from its creation to its last update."""
 
     id: int
     node: str
     state: str
     inputs: tuple[Artifact, ...]
     outputs: tuple[Artifact, ...]
+    seconds: float = 0.0
 
 
 def executions(address: MetadataAddress, run_id: str) -> list[Execution]:
@@ -98,12 +99,13 @@ def _read_executions(metadata: MetadataStore, stored: list[mlmd.Execution]) -> I
     by_id = {artifact.id: artifact for artifact in artifacts}
     for execution in stored:
         own = [event for event in events if event.execution_id == execution.id and event.artifact_id in by_id]
-        inputs, outputs = ([event for event in own if event.type in kinds] for kinds in (INPUTS, OUTPUTS))
-        ends = [
-            tuple(_to_artifact(by_id[event.artifact_id], event, types) for event in side) for side in (inputs, outputs)
-        ]
+        inputs, outputs = (
+            tuple(_to_artifact(by_id[event.artifact_id], event, types) for event in own if event.type in kinds)
+            for kinds in (INPUTS, OUTPUTS)
+        )
         state = store.STATES.get(execution.last_known_state, "running")
-        yield Execution(execution.id, nodes[execution.type_id], state, *ends)
+        seconds = (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
+        yield Execution(execution.id, nodes[execution.type_id], state, inputs, outputs, seconds)
 
 
 def _to_artifact(stored: mlmd.Artifact, event: mlmd.Event, types: Mapping[int, str]) -> Artifact:

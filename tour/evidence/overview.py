@@ -13,7 +13,8 @@ from pipeline import cache_key
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Plan
-from tour.evidence.context import Context
+from tour import trace
+from tour.evidence.context import Context, count_bytes
 from tour.evidence.result_types import Graph, Node, Number, Result, Table
 
 # Libraries that a node can use: importable name to package name.
@@ -52,14 +53,13 @@ def libraries_of_run(context: Context) -> list[Result]:
 def pipeline_of_run(context: Context) -> list[Result]:
     """B17: the graph of the last run, the seconds of each stage, and the outcome of every run."""
     last = context.runs[-1]
-    seconds = Table(
-        "Stages of the last run", ("stage", "state", "seconds"), tuple(stage_times(context.metadata, last.id))
-    )
+    ran = trace.executions(context.metadata, last.id)
+    seconds = tuple((execution.node, execution.state, execution.seconds) for execution in ran)
     history = tuple((run.id, run.state, run.reason) for run in context.runs)
     refused = sum(run.state == "refused" for run in context.runs)
     return [
         run_graph(context),
-        seconds,
+        Table("Stages of the last run", ("stage", "state", "seconds"), seconds),
         Table("All runs and their outcome", ("run", "state", "reason"), history),
         Number("Runs stopped by a gate", refused, f"of {len(history)} runs"),
     ]
@@ -160,28 +160,9 @@ def nodes_by_library(nodes: Iterable[Node]) -> dict[str, list[str]]:
 def bytes_by_node(context: Context) -> dict[str, int]:
     """Bytes of the artifacts that each node of the run produced, by node."""
     return {
-        node: sum(
-            path.stat().st_size
-            for artifact in outputs.values()
-            for path in Path(artifact.uri).rglob("*")
-            if path.is_file()
-        )
+        node: sum(count_bytes(Path(artifact.uri)) for artifact in outputs.values())
         for node, outputs in context.outputs.items()
     }
-
-
-def stage_times(metadata: MetadataAddress, run_id: str) -> list[tuple[str, str, float]]:
-    """Stage, state and seconds between creation and last update of its execution, in execution order."""
-    states = store.stage_states(metadata, run_id)
-    with store.open_for_reading(metadata) as metadata_store:
-        run = metadata_store.get_context_by_type_and_name("pipeline_run", run_id)
-        kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in metadata_store.get_execution_types()}
-        executions = sorted(metadata_store.get_executions_by_context(run.id), key=lambda execution: execution.id)
-    seconds_by_stage = {
-        kinds[execution.type_id]: (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
-        for execution in executions
-    }
-    return [(name, states[name], seconds) for name, seconds in seconds_by_stage.items()]
 
 
 def _properties(values: Mapping[str, mlmd.Value]) -> str:

@@ -47,7 +47,6 @@ class CaseState:
 
 
 def read_cases(home: Path) -> tuple[CaseState, ...]:
-    """Read the state of every case from its stores."""
     runtime = local_runtime(home)
     every = store.runs(runtime.metadata)
     return tuple(_read_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)

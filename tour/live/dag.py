@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
-
-from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
+from tour import trace
+from tour.trace import Execution
 
 # Dependencies without an artifact, which the store does not record: (upstream, downstream).
 ORDER_EDGES = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))
 SWEEPS = 4  # passes of the barycentre heuristic
-Edges = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,13 @@ class Dag:
 
     @property
     def columns(self) -> int:
-        """Number of columns of the drawing."""
         return max((stage.column for stage in self.stages), default=-1) + 1
 
     @property
     def rows(self) -> float:
-        """Number of rows of the drawing."""
         return max([stage.row for stage in self.stages] + [row for way in self.ways for row in way], default=-1) + 1
 
     def stage(self, name: str) -> StageStatus:
-        """The stage of the given name."""
         return next(stage for stage in self.stages if stage.name == name)
 
 
@@ -79,23 +74,23 @@ def load_graph(address: MetadataAddress, run: Run, logs: Path, before: Run | Non
         logs: Folder with the logs of its stages.
         before: An earlier run of the case, which supplies the stages that have not begun yet.
     """
-    seconds, states, artifacts, edges = _read_graph(address, run.id)
-    outcomes = run.stages
-    outcomes = {} if run.same_as else outcomes
-    names, later = dict.fromkeys([*states, *outcomes]), "waiting" if run.state == "running" else "not reached"
+    ran = {execution.node: execution for execution in trace.executions(address, run.id)}
+    edges, outcomes = _find_edges(ran.values()), {} if run.same_as else run.stages
+    names, later = dict.fromkeys([*ran, *outcomes]), "waiting" if run.state == "running" else "not reached"
     if before is not None:
-        _, earlier_states, _, earlier_edges = _read_graph(address, before.id)
-        names, edges = names | dict.fromkeys(earlier_states), edges | earlier_edges
+        earlier = trace.executions(address, before.id)
+        names, edges = names | dict.fromkeys(execution.node for execution in earlier), edges | _find_edges(earlier)
     stages = []
     for name in names:
-        state, message = states.get(name, later), ""
+        execution = ran.get(name) or Execution(0, name, later, (), ())
+        state, message = execution.state, ""
         outcome = outcomes.get(name) or _read_outcome(logs / f"{name}.json")
         if outcome.get("state") in ("refused", "failed"):
             state, message = outcome["state"], outcome["message"]
         if state == "running":
             message = _read_progress(logs / f"{name}.log")
-        spent = outcomes.get(name, {}).get("seconds", seconds.get(name, 0.0))
-        stages.append(StageStatus(name, state, spent, message, tuple(artifacts.get(name, ()))))
+        spent = outcomes.get(name, {}).get("seconds", execution.seconds if execution.state == "done" else 0.0)
+        stages.append(StageStatus(name, state, spent, message, tuple(output.type for output in execution.outputs)))
     edges |= {pair for pair in ORDER_EDGES if pair[0] in names and pair[1] in names}
     return lay_out(_apply_verdict(stages, edges, run), edges)
 
@@ -186,35 +181,11 @@ def _assign_rows(column: Mapping[str, int], edges: Iterable[tuple[str, str]]) ->
     return row
 
 
-def _read_graph(
-    address: MetadataAddress, run_id: str
-) -> tuple[dict[str, float], dict[str, str], dict[str, list[str]], Edges]:
-    """Read the seconds, state and output types of every stage of a run, and the edges between stages."""
-    with store.open_for_reading(address) as metadata:
-        context = metadata.get_context_by_type_and_name("pipeline_run", run_id)
-        executions = metadata.get_executions_by_context(context.id) if context else []
-        executions = sorted(executions, key=lambda execution: execution.id)
-        kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in metadata.get_execution_types()}
-        types = {kind.id: kind.name for kind in metadata.get_artifact_types()}
-        ids = [execution.id for execution in executions]
-        events = metadata.get_events_by_execution_ids(ids) if executions else []
-        stored = metadata.get_artifacts_by_id(sorted({event.artifact_id for event in events})) if events else []
-    names = {execution.id: kinds[execution.type_id] for execution in executions}
-    states = {names[execution.id]: store.STATES.get(execution.last_known_state, "running") for execution in executions}
-    seconds = {
-        names[execution.id]: (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
-        for execution in executions
-        if execution.last_known_state == mlmd.Execution.COMPLETE
-    }
-    kind_of = {artifact.id: types[artifact.type_id] for artifact in stored}
-    outputs = [event for event in events if event.type == mlmd.Event.OUTPUT]
-    maker = {event.artifact_id: names[event.execution_id] for event in outputs}
-    artifacts: dict[str, list[str]] = {}
-    for event in outputs:
-        artifacts.setdefault(names[event.execution_id], []).append(kind_of[event.artifact_id])
-    inputs = [event for event in events if event.type == mlmd.Event.INPUT]
-    taken = ((maker.get(event.artifact_id), names[event.execution_id]) for event in inputs)
-    return seconds, states, artifacts, frozenset((a, b) for a, b in taken if a)
+def _find_edges(ran: Iterable[Execution]) -> set[tuple[str, str]]:
+    """Pairs of a stage and one that took an artifact from it."""
+    producers = {artifact.id: execution.node for execution in ran for artifact in execution.outputs}
+    taken = ((producers.get(artifact.id), execution.node) for execution in ran for artifact in execution.inputs)
+    return {(producer, taker) for producer, taker in taken if producer}
 
 
 def _read_outcome(path: Path) -> dict[str, str]:

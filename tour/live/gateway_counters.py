@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 SCRAPE_TIMEOUT = 0.5  # timeout of a scrape
@@ -30,6 +30,11 @@ class CaseCounters:
     answers: Mapping[str, float] = field(default_factory=dict)
     buckets: Mapping[float, float] = field(default_factory=dict)
     breaker: str = "closed"
+
+    @property
+    def total(self) -> float:
+        """Number of responses."""
+        return sum(self.answers.values())
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ class Scrapes:
         self._scrapes: deque[tuple[float, dict[str, CaseCounters]]] = deque()
 
     def add(self, counters: dict[str, CaseCounters], at: float) -> None:
-        """Add the latest scrape."""
-        if self._scrapes and _count_total(counters) < _count_total(self._scrapes[-1][1]):
+        before = self._scrapes[-1][1] if self._scrapes else {}
+        if sum(case.total for case in counters.values()) < sum(case.total for case in before.values()):
             self._scrapes.clear()
         self._scrapes.append((at, counters))
         while self._scrapes[-1][0] - self._scrapes[0][0] > HISTORY_SECONDS:
@@ -81,7 +86,6 @@ class Scrapes:
         self._scrapes.clear()
 
     def of(self, case: str) -> Traffic:
-        """Traffic of a case."""
         scrapes = [(at, counters.get(case, CaseCounters())) for at, counters in self._scrapes]
         if not scrapes:
             return Traffic()
@@ -98,7 +102,7 @@ class Scrapes:
             if responses
             else None,
             refused=round(sum(count for status, count in answers.items() if "400" <= status < "500")),
-            total=round(sum(last.answers.values())),
+            total=round(last.total),
             breaker=last.breaker,
             history=tuple(_rate(a, b) for a, b in zip(scrapes, scrapes[1:], strict=False)),
         )
@@ -165,19 +169,10 @@ async def _request_metrics(address: str) -> str:
 
 def _rate(first: tuple[float, CaseCounters], last: tuple[float, CaseCounters]) -> float:
     seconds = last[0] - first[0]
-    return (_count_answers([last[1]]) - _count_answers([first[1]])) / seconds if seconds > 0 else 0.0
-
-
-def _count_answers(cases: Iterable[CaseCounters]) -> float:
-    return sum(sum(case.answers.values()) for case in cases)
-
-
-def _count_total(cases: Mapping[str, CaseCounters]) -> float:
-    return _count_answers(cases.values())
+    return (last[1].total - first[1].total) / seconds if seconds > 0 else 0.0
 
 
 def polyline_points(values: Sequence[float], width: int, height: int) -> str:
-    """Points of an SVG polyline through the values."""
     top = max([*values, 1e-9])
     step = width / max(1, len(values) - 1)
     return " ".join(f"{at * step:.1f},{height - 1 - value / top * (height - 2):.1f}" for at, value in enumerate(values))

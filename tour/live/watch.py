@@ -41,7 +41,6 @@ class HomeState:
 
     @property
     def flow(self) -> dict[str, Traffic]:
-        """Traffic by case."""
         return dict(self.traffic)
 
 
@@ -94,7 +93,6 @@ class HomeWatcher:
         return not self._closed
 
     async def refresh(self) -> None:
-        """Read the state once."""
         async with self._reading:
             previous, problem = self.state, ""
             cases = previous.cases
