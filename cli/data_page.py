@@ -1,6 +1,5 @@
 """Write the tables of docs/data.md from the rules of the use cases: ``python -m cli.data_page``."""
 
-import re
 from pathlib import Path
 
 from models.catalog import CASES
@@ -18,11 +17,12 @@ def fill_page(text: str) -> str:
         ValueError: if the page lacks the marks of a use case.
     """
     for name, case in CASES.items():
-        begin, table = TABLE.format(name=name), format_rules(case.load("raw.rules").RULES)
-        pattern = re.escape(begin) + ".*?" + re.escape(END)
-        text, count = re.subn(pattern, lambda _, filled=begin + table + END: filled, text, count=1, flags=re.DOTALL)
-        if not count:
+        begin = TABLE.format(name=name)
+        before, _, rest = text.partition(begin)
+        _, end, after = rest.partition(END)
+        if not end:
             raise ValueError(f"The page has no marks for the rules of {name}: {begin.strip()} and {END.strip()}.")
+        text = before + begin + format_rules(case.load("raw.rules").RULES) + end + after
     return text
 
 
