@@ -17,36 +17,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.pipeline_tables import compute_rate, format_stages, format_totals
 from benchmarks.runs import ROOT, write_report
 from benchmarks.timed_process import MeasurementError, run_timed
 
 SEED = 7
 # The smallest size has too few frauds for the default gate, and a refused run has no push to time.
 LEAST_PR_AUC = 0.0
-# Steps of the script that do the work of each stage; its schema check is part of the step "statistics".
-PEERS = {
-    "CuratedSchema": (),
-    "Resolver": (),
-    "SpanExampleGen": ("read", "history"),
-    "StatisticsGen": ("statistics",),
-    "ExampleValidator": (),
-    "DataGate": (),
-    "Transform": ("transform",),
-    "Trainer": ("train", "export"),
-    "Baseline": ("baselines",),
-    "Evaluator": ("evaluate",),
-    "LiteExporter": ("lite",),
-    "Normal": (),
-    "ServingCheck": ("check",),
-    "Pusher": ("push",),
-}
 # Rows that the last stages read, whatever the size; as in components/.
 LITE_ROWS, CHECK_ROWS = 2048, 32
 
@@ -129,7 +111,7 @@ def run_bare_script(data: Path, out: Path, console: Console) -> dict[str, Any]:
         name: {
             "seconds": seconds,
             "rows": script_report["rows"][name],
-            "rows_per_second": _compute_rate(script_report["rows"][name], seconds),
+            "rows_per_second": compute_rate(script_report["rows"][name], seconds),
         }
         for name, seconds in script_report["seconds"].items()
     }
@@ -156,7 +138,7 @@ def _describe_stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str
             "seconds": stage["seconds"],
             "peak_mb": stage["peak_mb"],
             "rows": rows.get(name, 0),
-            "rows_per_second": _compute_rate(rows.get(name, 0), stage["seconds"]),
+            "rows_per_second": compute_rate(rows.get(name, 0), stage["seconds"]),
         }
         for name, stage in stage_facts.items()
     }
@@ -198,62 +180,6 @@ def _read_outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
     return store.outputs(MetadataAddress.of(home), run_id)
 
 
-def format_stages(size: Mapping[str, Any]) -> Table:
-    """Return a table of stages and the script's steps; the ratio is the stage's time over the step's."""
-    table = Table(title=f"{size['rows']:,} rows", title_justify="left", box=None, header_style="dim", pad_edge=False)
-    table.add_column("stage")
-    for name in ("seconds", "rows/s", "peak MB", "bare step", "seconds", "rows/s", "ratio"):
-        table.add_column(name, justify="left" if name == "bare step" else "right")
-    for name, stage in size["pipeline"]["stages"].items():
-        steps = [size["bare"]["steps"][step] for step in PEERS.get(name, ())]
-        table.add_row(name, *_format_cells(stage), f"{stage['peak_mb']:,.0f}", *_format_peer(name, stage, steps))
-    for name, label in (("work", "without imports"), ("wall", "whole process"), ("cpu", "CPU seconds")):
-        ours, bare = size["pipeline"][name], size["bare"][name]
-        table.add_row(label, f"{ours:.1f}", "", "", "", f"{bare:.1f}", "", f"{ours / bare:.1f}", style="bold")
-    return table
-
-
-def _format_peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
-    if not steps:
-        return ("", "", "", "")
-    seconds = sum(step["seconds"] for step in steps)
-    both = {"seconds": seconds, "rows_per_second": _compute_rate(steps[0]["rows"], seconds)}
-    ratio = f"{stage['seconds'] / seconds:,.1f}" if seconds >= 0.05 else ""
-    return (" + ".join(PEERS[name]), *_format_cells(both), ratio)
-
-
-def _format_cells(step: Mapping[str, float]) -> tuple[str, str]:
-    rate = step["rows_per_second"]
-    return f"{step['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
-
-
-def format_totals(sizes: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with a line per size that compares the whole processes."""
-    table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
-    columns = (
-        "rows",
-        "pipeline s",
-        "again s",
-        "bare s",
-        "ratio",
-        "without imports",
-        "CPU",
-        "peak MB",
-        "bare MB",
-        "PR-AUC",
-        "bare PR-AUC",
-    )
-    for name in columns:
-        table.add_column(name, justify="right")
-    for size in sizes:
-        ours, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
-        seconds = [f"{run['wall']:.1f}" for run in (ours, size["cached"], bare)]
-        times = [f"{ratios[name]:.1f}" for name in ("wall", "work", "cpu")]
-        memory = [f"{run['peak_mb']:,.0f}" for run in (ours, bare)]
-        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{run['pr_auc']:.3f}" for run in (ours, bare)))
-    return table
-
-
 def _warm_up(console: Console) -> None:
     """Import everything once, so that the first run does not have to read the libraries from disk."""
     console.print("importing the libraries once, to warm the disk cache")
@@ -262,10 +188,6 @@ def _warm_up(console: Console) -> None:
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if process.returncode:
         raise MeasurementError(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
-
-
-def _compute_rate(rows: float, seconds: float) -> float:
-    return rows / seconds if seconds else 0.0
 
 
 def _parse_arguments() -> argparse.Namespace:
