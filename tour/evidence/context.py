@@ -1,7 +1,7 @@
 """The run that evidence is computed from: the last pushed run of a use case in a home."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,6 @@ class Context:
 
     @property
     def metadata(self) -> MetadataAddress:
-        """Address of the metadata store."""
         return Home(self.home).metadata
 
     @cached_property
@@ -73,7 +72,6 @@ class Context:
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Settings of the run by group."""
         return self.run.settings
 
     @property
@@ -98,6 +96,11 @@ class Context:
 
         return restore.find_pretrained(self.artifact("model_run"))
 
+    @property
+    def network(self) -> Any:
+        """The use case's module ``model``."""
+        return self.case.load("model")
+
     @cached_property
     def transform(self) -> "Transform":
         """Loaded transform graph of the run."""
@@ -117,7 +120,6 @@ class Context:
         raise ValueError(f"The run {self.run.id} has no artifact '{key}'.")
 
     def shards(self, split: str) -> list[str]:
-        """TFRecord files of a split."""
         from models.input import list_shards
 
         return list_shards(str(self.artifact("examples")), split)
@@ -144,6 +146,31 @@ class Context:
             self._read[split, *keep] = rows, complete
         return {name: rows[name][:most] for name in keep}
 
+    def labelled_rows(self, split: str, most: int) -> dict[str, "np.ndarray"]:
+        """Inputs of the network and the label of the first ``most`` rows of a split; see :meth:`rows`."""
+        return self.rows(split, (*self.network.INPUTS, self.network.LABEL), most)
+
+    def answer(self, rows: Mapping[str, Any]) -> dict[str, "np.ndarray"]:
+        """Outputs of the served model's signature ``dense`` by name, for rows that hold the inputs of the network."""
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(str(self.served))  # a signature does not keep its variables alive
+        outputs = loaded.signatures["dense"](**{name: tf.constant(rows[name]) for name in self.network.INPUTS})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    @cached_property
+    def comparison(self) -> dict[str, Any]:
+        """The run's comparison of the network with the baselines (``comparison.json``)."""
+        return json.loads((self.artifact("comparison") / "comparison.json").read_text())
+
+    @cached_property
+    def scores(self) -> "np.ndarray":
+        """Scores of the network on the eval split, ``[rows, outputs]``."""
+        import numpy as np
+
+        with np.load(self.artifact("comparison") / "scores.npz") as arrays:
+            return arrays["network"]
+
     @cached_property
     def _read(self) -> dict[tuple[str, ...], tuple[dict[str, "np.ndarray"], bool]]:
         """Rows that were read so far, by split and features, and whether they are the whole split."""
@@ -154,3 +181,8 @@ def explain_missing_pictures(context: Context) -> NotHere:
     """Return the result of evidence on pictures for a use case without any; names the use cases that have some."""
     cases = " or ".join(f"--case {name}" for name, case in CASES.items() if case.picture)
     return NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use {cases}.")
+
+
+def count_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

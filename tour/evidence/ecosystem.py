@@ -83,7 +83,7 @@ def compare_backends(context: Context, backends: Iterable[str]) -> Table:
     """Compare the served network's outputs on other backends with those on TensorFlow, on rows of eval."""
     import numpy as np
 
-    rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
+    rows = context.rows("eval", context.network.INPUTS, ROWS)
     with tempfile.TemporaryDirectory() as folder:
         rows_file = Path(folder, "rows.npz")
         np.savez(rows_file, allow_pickle=True, **rows)

@@ -3,9 +3,10 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,6 +22,7 @@ from models.training.weight_digests import saved_weights_digest, weights_digest
 from pipeline.tracking import comparison, mlflow_process
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Result, Series, Table
+from tour.measure.timing import measure_seconds
 
 SAMPLE = 1024
 BATCH = 64
@@ -157,12 +159,11 @@ class Trial:
 
 def repeat_training(context: Context) -> list[Trial]:
     """Train the use case's network for a few steps: twice with the same seed, with another seed, and non-deterministically."""
-    network = context.case.load("model")
-    rows = context.rows("train", (*network.INPUTS, network.LABEL), SAMPLE)
+    rows = context.labelled_rows("train", SAMPLE)
     settings, features = context.training["settings"], context.transform.features
     seed = settings["seed"]
     trials = [(seed, True), (seed, True), (seed + 1, True), (seed, False)]
-    return [run_trial(network, settings, features, rows, *arguments) for arguments in trials]
+    return [run_trial(context.network, settings, features, rows, *arguments) for arguments in trials]
 
 
 def run_trial(
@@ -194,16 +195,10 @@ def run_trial(
 
         samples = [np.random.randint(len(rows[network.LABEL]), size=BATCH) for _ in range(STEPS)]
         batches = [{name: tf.constant(value[indices]) for name, value in rows.items()} for indices in samples]
-        times = [_seconds(step, batch) for batch in batches]
+        times = [measure_seconds(partial(lambda batch: step(batch).numpy(), batch)) for batch in batches]
         return Trial(
             seed, deterministic, weights_digest(model), statistics.median(times[1:])
         )  # the first step includes tracing
-
-
-def _seconds(step: Callable[[Mapping[str, tf.Tensor]], tf.Tensor], batch: Mapping[str, tf.Tensor]) -> float:
-    started = time.perf_counter()
-    step(batch).numpy()
-    return time.perf_counter() - started
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import tensorflow as tf
 from models.class_names import list_classes
 from tour.evidence import thresholds
 from tour.evidence.context import Context, explain_missing_pictures
+from tour.evidence.network import architecture
 from tour.evidence.result_types import Image, Number, Result, Table
 from tour.evidence.training import trainer_output
 
@@ -17,14 +18,14 @@ SIDE = 96
 
 def whole_run(context: Context) -> list[Result]:
     """B9: examples, network, loss curves, metrics, and answers with their pictures."""
-    network = context.case.load("model")
+    network = context.network
     if not context.case.picture:
         return [explain_missing_pictures(context)]
     (pictures,) = network.INPUTS
     confusion = thresholds.confusion_matrix(context)
     results: list[Result] = [
         _data(context),
-        _layers(context),
+        architecture.layers_table(architecture.served_network(context)),
         trainer_output.loss_curves(context),
         trainer_output.best_metric(context),
     ]
@@ -35,7 +36,7 @@ def whole_run(context: Context) -> list[Result]:
 
 def _data(context: Context) -> Table:
     """Number of examples by class and split, counted in the shards."""
-    label = context.case.load("model").LABEL
+    label = context.network.LABEL
     classes = list_classes(context.settings["data"])
     counts = {}
     for split in ("train", "valid", "eval"):
@@ -49,28 +50,12 @@ def _data(context: Context) -> Table:
     )
 
 
-def _layers(context: Context) -> Table:
-    """Layers of the network, built from the run's settings."""
-    model = context.case.load("model").build(
-        context.training["settings"], context.transform.features, context.pretrained
-    )
-    rows = tuple(
-        (layer.name, type(layer).__name__, str(layer.output.shape), layer.count_params()) for layer in model.layers
-    )
-    return Table(
-        f"Layers of the network, {model.count_params():,} parameters",
-        ("layer", "class", "output shape", "parameters"),
-        rows,
-    )
-
-
 def _answers(context: Context, pictures: str) -> list[Result]:
     """Answers of the served model to the first pictures of the eval split, and to the first misclassified one, if any."""
-    network = context.case.load("model")
+    network = context.network
     classes = list_classes(context.settings["data"])
-    rows = context.rows("eval", (*network.INPUTS, network.LABEL), 2048)
-    served = tf.saved_model.load(str(context.served)).signatures["dense"]
-    scores = served(**{name: tf.constant(rows[name]) for name in network.INPUTS})[network.SCORE].numpy()
+    rows = context.labelled_rows("eval", 2048)
+    scores = context.answer(rows)[network.SCORE]
     truth, predicted = rows[network.LABEL][:, 0], scores.argmax(axis=1)
     indices = [*range(min(PICTURES, len(truth))), *np.flatnonzero(truth != predicted)[:1]]
     images = [

@@ -1,6 +1,5 @@
 """Evidence on simple models: the run's comparison of baselines with the network, and small models fitted now."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,14 +18,14 @@ COLUMNS = ("model", "metric", "interval from", "interval to", "training s", "byt
 
 def forest(context: Context) -> list[Result]:
     """A26: this run's random forest: the six parameters, its size, its metric compared with other models and computed again."""
-    comparison = _comparison(context)
+    comparison, network = context.comparison, context.network
     row, model = (
         _row(comparison, "random forest"),
         baselines.load_forest(context.artifact("comparison") / "random_forest"),
     )
-    table = _table(context, load(context.shards("eval"), context.transform, _keep(context)))
+    table = _table(context, load(context.shards("eval"), context.transform, (*network.INPUTS, network.LABEL)))
     scores = baselines.predict_forest(model, table.names, table.x)
-    now = _metric(context, table, scores if _outputs(context) > 1 else scores[:, 1:])
+    now = _metric(context, table, scores if context.scores.shape[1] > 1 else scores[:, 1:])
     return [
         forest_parameters(model, row["settings"], context.training["rows"]),
         Table("Size of the forest, read from its files", ("", "value"), tuple(forest_size(model).items())),
@@ -54,10 +53,10 @@ def deep_or_classic(context: Context) -> list[Result]:
     runs[context.case.name] = context
     results: list[Result] = []
     for name, run in runs.items():
-        comparison = _comparison(run)
+        comparison = run.comparison
         title = f"{name}: {comparison['metric']} on {comparison['evaluated']} rows of eval, {comparison['level']:.0%} interval"
         results += [Table(title, COLUMNS, _lines(comparison)), Number(f"{name}: verdict", run.run.facts["comparison"])]
-    return [*results, metrics_by_slice(_comparison(context)), refit_logistic(context)]
+    return [*results, metrics_by_slice(context.comparison), refit_logistic(context)]
 
 
 def forest_parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
@@ -139,25 +138,18 @@ def metrics_by_slice(comparison: Mapping[str, Any]) -> Table:
 
 def refit_logistic(context: Context) -> Table:
     """Fit logistic regression now on a part of the train split; compare it with the run's recorded models."""
-    train, evaluated = (
-        _table(context, context.rows(split, _keep(context), most))
-        for split, most in (("train", SAMPLE), ("eval", SAMPLE))
-    )
+    train, evaluated = (_table(context, context.labelled_rows(split, SAMPLE)) for split in ("train", "eval"))
     started = time.perf_counter()
     model = baselines.fit_logistic_regression(train, evaluated)
     seconds = time.perf_counter() - started
-    comparison = _comparison(context)
-    now = _metric(context, evaluated, model.scores(evaluated.x, _outputs(context)))
+    comparison = context.comparison
+    now = _metric(context, evaluated, model.scores(evaluated.x, context.scores.shape[1]))
     recorded = ((row["model"], context.training["rows"], row["seconds"], row["metric"]) for row in comparison["rows"])
     return Table(
         "Logistic regression fitted now, compared with the recorded models",
         ("model", "training rows", "training s", comparison["metric"]),
         (("logistic regression, fitted now", len(train.y), seconds, now), *recorded),
     )
-
-
-def _comparison(context: Context) -> dict[str, Any]:
-    return json.loads((context.artifact("comparison") / "comparison.json").read_text())
 
 
 def _row(comparison: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -170,26 +162,13 @@ def _lines(comparison: Mapping[str, Any]) -> tuple[tuple[Any, ...], ...]:
     return tuple((row["model"], row["metric"], *row["interval"], row["seconds"], row["bytes"]) for row in rows)
 
 
-def _keep(context: Context) -> tuple[str, ...]:
-    network = context.case.load("model")
-    return (*network.INPUTS, network.LABEL)
-
-
 def _table(context: Context, features: Mapping[str, Any]) -> Examples:
-    network = context.case.load("model")
+    network = context.network
     return Examples.of(network.INPUTS, network.LABEL, features)
 
 
-def _outputs(context: Context) -> int:
-    """Number of scores per row of the network."""
-    import numpy as np
-
-    with np.load(context.artifact("comparison") / "scores.npz") as scores:
-        return scores["network"].shape[1]
-
-
 def _metric(context: Context, table: Examples, scores: Any) -> float:
-    network = context.case.load("model")
+    network = context.network
     return network.quality(table.y[:, None], scores)[network.MONITOR]
 
 

@@ -34,7 +34,7 @@ def run(live: LiveSystem) -> Iterator[IncidentEvent]:
         refused, answered = flood.statuses[429], flood.statuses[200]
         numbers = {"sent": flood.sent, "answered": answered, "refused": refused}
         yield IncidentEvent(
-            f"{flood.sent} requests: {answered} answered, {refused} refused with 429: {_read_refusal(flood)}",
+            f"{flood.sent} requests: {answered} answered, {refused} refused with 429: {flood.refusals.get(429, '')[:200]}",
             "good",
             numbers,
         )
@@ -53,7 +53,3 @@ def _describe_steady_client(when: str, report: TrafficReport) -> Iterator[Incide
     p99 = report.percentiles().get("p99", 0.0)
     text = f"{when} the flood: {report.sent} requests at {STEADY:.0f}/s, {report.failed} failed, p99 {p99:.1f} ms."
     yield IncidentEvent(text, "info", {"p99": p99, "failed": report.failed})
-
-
-def _read_refusal(report: TrafficReport) -> str:
-    return report.refusals.get(429, "")[:200]

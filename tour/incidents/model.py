@@ -83,15 +83,10 @@ def add_broken_version(live: LiveSystem, server: str) -> Iterator[IncidentEvent]
 
 def undo(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Delete the broken versions that an interrupted incident may have left."""
-    removed = [version for folder in list_version_folders(live) for version in delete_broken_versions(folder)]
+    removed = [version for folder in sorted(live.home.glob("*/versions")) for version in delete_broken_versions(folder)]
     yield IncidentEvent(
         f"Broken versions deleted: {len(removed)}. The candidate was in a scratch copy, which is deleted too.", "good"
     )
-
-
-def list_version_folders(live: LiveSystem) -> list[Path]:
-    """Return each use case's folder of versions."""
-    return sorted(live.home.glob("*/versions"))
 
 
 def delete_broken_versions(folder: Path) -> list[str]:

@@ -127,7 +127,6 @@ def find_server(live: LiveSystem) -> dict[str, Any]:
 
 
 def read_served_version(live: LiveSystem, case: UseCase) -> int:
-    """Return the number of the served version."""
     folder = rollouts.served_version(live.home, case.name)
     if folder is None:
         raise MissingPrerequisiteError(

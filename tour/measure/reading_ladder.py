@@ -151,7 +151,6 @@ def measure_waiting(data: tf.data.Dataset, step: Callable[[], Any], steps: int) 
 
 
 def count_rows(batch: Any) -> int:
-    """Rows of a batch."""
     return int((next(iter(batch.values())) if isinstance(batch, Mapping) else batch).shape[0])
 
 

@@ -104,7 +104,7 @@ def split_size(context: Context) -> Table:
 
 def train_split(context: Context, times: int = 1) -> reading_ladder.Split:
     """Train split as the Trainer reads it; ``times`` repeats its shards."""
-    network = context.case.load("model")
+    network = context.network
     keep = (*network.INPUTS, network.LABEL)
     return reading_ladder.Split(
         context.shards("train") * times, context.transform, keep, context.training["batch_size"]

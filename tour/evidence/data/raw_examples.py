@@ -28,7 +28,7 @@ Step = tuple[str, str, str, str, int, str]
 def raw_example_to_tensor(context: Context) -> list[Result]:
     """A2: an example of the eval split from its raw record to the tensors that the network reads."""
     record = next(iter(tf.data.TFRecordDataset(context.shards("eval")).take(1)))
-    rows = example_steps(record, context.transform, context.case.load("model").INPUTS)
+    rows = example_steps(record, context.transform, context.network.INPUTS)
     key = tf.train.Example.FromString(record.numpy()).features.feature[context.case.key].bytes_list.value[0].decode()
     raw = [("raw record", name, type(value).__name__, "", 0, _preview(value)) for name, value in _raw(context, key)]
     columns = ("step", "name", "dtype", "shape", "rank", "value")
@@ -41,7 +41,7 @@ def raw_example_to_tensor(context: Context) -> list[Result]:
 def memory_of_streaming(context: Context) -> list[Result]:
     """B22: shards and bytes of the train split, and the memory for streaming it once and ten times."""
     shards = context.shards("train")
-    keep = context.case.load("model").INPUTS
+    keep = context.network.INPUTS
     usage = {
         times: streaming_peak(partial(reading.dataset, shards * times, context.transform, keep))
         for times in (1, REPEATS)

@@ -20,7 +20,7 @@ EXACT = 1e-3
 
 def principal_components(context: Context) -> list[Result]:
     """A20: the principal components in the graph, their explained variance on train, and the eval split on the first two."""
-    network = context.case.load("model")
+    network = context.network
     rows = context.rows("train", (*network.INPUTS, REDUCED), TRAIN)
     projected = find_projection(rows, network.INPUTS)
     if projected is None:
@@ -44,7 +44,7 @@ def principal_components(context: Context) -> list[Result]:
 
 def dimension_reduction(context: Context) -> list[Result]:
     """A19: a logistic model on all columns, on the components alone, and on the columns that they are computed from."""
-    network = context.case.load("model")
+    network = context.network
     keep = (*network.INPUTS, network.LABEL, REDUCED)
     train, evaluated = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
     views: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
@@ -66,7 +66,7 @@ def dimension_reduction(context: Context) -> list[Result]:
 
 def tensors_and_arrays(context: Context) -> list[Result]:
     """B5: the projection computed by TensorFlow and by NumPy, and the differences between tensor and array."""
-    network = context.case.load("model")
+    network = context.network
     rows = context.rows("eval", (*network.INPUTS, REDUCED), 2048)
     projected = find_projection(rows, network.INPUTS)
     if projected is None:

@@ -15,7 +15,7 @@ from models.catalog import CASES
 from models.saved_model import restore
 from models.use_case import UseCase
 from pipeline.checkout import ROOT
-from tour.evidence.context import Context
+from tour.evidence.context import Context, count_bytes
 from tour.evidence.result_types import Graph, Node, Number, Result, Table
 
 ROWS = 2048
@@ -70,11 +70,10 @@ def outside_keras(context: Context) -> list[Result]:
     """B2: what is implemented outside Keras, why, its lines of code and its work in this run; and the code that uses Keras."""
     training = context.training
     with_keras = [(path, count_code_lines(ROOT / path)) for path in _network_files(context.case)]
-    size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
     done = (
         f"{training['steps']:,} steps",
         f"{len(training['curves'])} epochs, best: epoch {training['best_epoch'] + 1}",
-        f"{size:,} bytes",
+        f"{count_bytes(context.served):,} bytes",
     )
     rows = [(*left[:3], *_source_file(left[3]), work) for left, work in zip(LEFT, done, strict=True)]
     title = "Implemented outside Keras (lines of code without blank lines, comments and docstrings)"
@@ -93,12 +92,12 @@ def _network_files(case: UseCase) -> list[str]:
 
 def served_network(context: Context) -> keras.Model:
     """Load the run's network with the served weights."""
-    return restore.restore_model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
+    return restore.restore_model(str(context.served), context.network, context.transform, context.pretrained)
 
 
 def input_rows(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:
     """Inputs of the network for the first rows of a split."""
-    return context.rows(split, context.case.load("model").INPUTS, most)
+    return context.rows(split, context.network.INPUTS, most)
 
 
 def layers_table(model: keras.Model) -> Table:

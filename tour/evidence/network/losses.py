@@ -21,9 +21,9 @@ SEQUENCE = {"GRU over the sequence": "gru", "dense layers over the sequence": "d
 
 def prediction_losses(context: Context) -> list[Result]:
     """A16: losses of the served model's predictions on eval, for binary decisions or for classes."""
-    network = context.case.load("model")
-    rows = context.rows("eval", (*network.INPUTS, network.LABEL), ROWS)
-    answers = _answers(context, network, rows)
+    network = context.network
+    rows = context.labelled_rows("eval", ROWS)
+    answers = context.answer(rows)
     if "loss" in context.case.limits:
         return decision_losses(network, rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
     return [class_losses(rows[network.LABEL][:, 0], answers[network.SCORE])]
@@ -84,7 +84,7 @@ def saturated_loss() -> Table:
 
 def encoder_gain(context: Context) -> list[Result]:
     """A17: the receptive field and gain of the convolutions, or the parameters and gain of the sequence encoder."""
-    network = context.case.load("model")
+    network = context.network
     if "past_encoder" in context.case.limits:
         return [sequence_encoders(context), benchmark_of_variants(context), sequence_encoder_gain(context)]
     model = network.build(context.training["settings"], context.transform.features, context.pretrained)
@@ -113,9 +113,8 @@ def _windows(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Laye
 
 def compare_with_dense_layers(context: Context, parameters: int) -> Table:
     """Compare the served network with dense layers of about as many parameters, trained now on the same pictures."""
-    network = context.case.load("model")
-    keep = (*network.INPUTS, network.LABEL)
-    train, evaluated = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
+    network = context.network
+    train, evaluated = context.labelled_rows("train", TRAIN), context.labelled_rows("eval", HELD)
     (name,) = network.INPUTS
     started, kinds = time.perf_counter(), len(list_classes(context.settings["data"]))
     plain = _plain(train[name].shape[1:], kinds, parameters)
@@ -123,12 +122,10 @@ def compare_with_dense_layers(context: Context, parameters: int) -> Table:
     plain.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     plain.fit(train[name], train[network.LABEL], 64, PLAIN_EPOCHS, verbose=0)
     seconds = time.perf_counter() - started
-    served_metric = network.quality(evaluated[network.LABEL], _answers(context, network, evaluated)[network.SCORE])[
-        network.MONITOR
-    ]
-    plain_metric = network.quality(evaluated[network.LABEL], plain(evaluated[name], training=False).numpy())[
-        network.MONITOR
-    ]
+    outputs = context.answer(evaluated)[network.SCORE], plain(evaluated[name], training=False).numpy()
+    served_metric, plain_metric = (
+        network.quality(evaluated[network.LABEL], scores)[network.MONITOR] for scores in outputs
+    )
     rows = (
         ("convolutions (served model)", parameters, served_metric, ""),
         (f"dense layers, trained now for {PLAIN_EPOCHS} epochs", plain.count_params(), plain_metric, seconds),
@@ -150,7 +147,7 @@ def _plain(shape: tuple[int, ...], kinds: int, parameters: int) -> keras.Model:
 
 def sequence_encoders(context: Context) -> Table:
     """Parameters of every encoder of a row's past, as the difference from a model without one."""
-    network, settings, features = context.case.load("model"), context.settings["training"], context.transform.features
+    network, settings, features = context.network, context.settings["training"], context.transform.features
     length = int(features["past"].shape[1])
     encoders: Any = context.case.limits["past_encoder"]  # choices, not a range
     count = {name: _build(network, settings, features, past_encoder=name).count_params() for name in encoders}
@@ -171,9 +168,8 @@ def benchmark_of_variants(context: Context) -> Result:
 
 def sequence_encoder_gain(context: Context) -> Table:
     """Train small networks with and without a sequence encoder on part of the train split; evaluate them on valid."""
-    network = context.case.load("model")
-    keep = (*network.INPUTS, network.LABEL)
-    train, valid = context.rows("train", keep, TRAIN), context.rows("valid", keep, HELD)
+    network = context.network
+    train, valid = context.labelled_rows("train", TRAIN), context.labelled_rows("valid", HELD)
     settings = {**context.settings["training"], "members": 1, "frequencies": 0, "width": 32}
     rows = []
     for name, encoder in SEQUENCE.items():
@@ -201,9 +197,3 @@ def _build(
 ) -> keras.Model:
     keras.utils.set_random_seed(1)
     return network.build({**settings, **changes}, features)
-
-
-def _answers(context: Context, network: Any, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    loaded = tf.saved_model.load(str(context.served))
-    answers = loaded.signatures["dense"](**{name: tf.constant(rows[name]) for name in network.INPUTS})
-    return {name: value.numpy() for name, value in answers.items()}

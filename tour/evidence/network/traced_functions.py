@@ -17,6 +17,7 @@ from tour.evidence.result_types import Graph, Number, Result, Table
 from tour.evidence.serving import grappler
 from tour.evidence.training import one_step as steps
 from tour.evidence.training.one_step import TrainingStep
+from tour.measure.timing import measure_seconds
 
 SAME = 3  # number of steps before the weights are compared
 SMALL = 32
@@ -91,7 +92,7 @@ def time_eager_and_graph(
         partial(call, step.stream())
         for call, step in ((python.compiled().python_function, python), (graph.compiled(), graph))
     )
-    first_call = time_call(compiled)
+    first_call = 1000 * measure_seconds(compiled)
     for _ in range(SAME - 1):
         compiled()
     for _ in range(SAME):
@@ -212,7 +213,7 @@ def time_single_calls(step: TrainingStep) -> tuple[tuple[str, float], ...]:
     step.model(step.inputs, training=False)
     function = tf.function(lambda: step.model(step.inputs, training=False))
     return tuple(
-        (execution, time_call(call))
+        (execution, 1000 * measure_seconds(call))
         for execution, call in (
             ("eager", lambda: step.model(step.inputs, training=False)),
             ("tf.function, first call: tracing", function),
@@ -227,10 +228,3 @@ def _answers_graph(context: Context, step: TrainingStep) -> Graph:
     function = tf.function(lambda logits: step.network.answers(logits, context.point, context.settings["training"]))
     concrete = function.get_concrete_function(tf.TensorSpec([None, outputs]))
     return grappler.draw_graph(concrete.graph.as_graph_def(), "Traced function from logits to answers")
-
-
-def time_call(call: Callable[[], Any]) -> float:
-    """Measure the milliseconds of one call."""
-    started = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - started)

@@ -18,7 +18,7 @@ ROWS, SHOTS, STEPS, BASE_STEPS, FILTERS, SEED, RATE = 3000, 5, 60, 250, 12, 1, 0
 
 def few_pictures(context: Context) -> list[Result]:
     """B7: accuracy on new classes from few pictures, trained from scratch and on a base trained on the other classes."""
-    network = context.case.load("model")
+    network = context.network
     if not context.case.picture:
         return [explain_missing_pictures(context)]
     transfer = context.case.load("transfer")

@@ -41,10 +41,7 @@ def drift_and_faults(context: Context) -> list[Result]:
         *tables,
         Table("Data faults, distinguished from drift", ("window", "column", "fault", "description"), faults),
         Number("Bytes of the profile per column", len(whole) // len(layout)),
-        Number(
-            "The merged profiles of two parts equal the profile of the whole",
-            "yes" if merged.to_bytes() == whole else "no",
-        ),
+        Number("The merged profiles of two parts equal the profile of the whole", merged.to_bytes() == whole),
     ]
 
 
@@ -58,8 +55,7 @@ def monitored_rows(context: Context) -> pl.DataFrame:
     raw = {name: tf.io.RaggedFeature(kind) for name, kind in slices.infer_types(records, context.case.watch).items()}
     batches = list(records.batch(4096).map(lambda batch: tf.io.parse_example(batch, raw)))
     columns = {name: _column([batch[name] for batch in batches]) for name in raw}
-    with np.load(context.artifact("comparison") / "scores.npz") as arrays:
-        scores = arrays["network"]
+    scores = context.scores
     if scores.shape[1] == 1:
         return pl.DataFrame(columns | {"score": scores[:, 0].astype(np.float64)})
     predicted = pl.Series([str(label) for label in scores.argmax(axis=1)])
@@ -105,7 +101,7 @@ def _row(column: str, reference: Profile, window: Profile, findings: list[Findin
         column,
         *(distance(window_bins, reference_bins) for distance in distances),
         p_value,
-        "yes" if any(finding.moved for finding in own) else "no",
+        any(finding.moved for finding in own),
     )
 
 

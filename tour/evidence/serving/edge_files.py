@@ -136,12 +136,12 @@ def _session(context: Context, rows: Mapping[str, np.ndarray]) -> Answers:
 
 def load_rows(context: Context, label: bool = False) -> Answers:
     """Return the first rows of eval as the network's inputs, and with ``label`` its label."""
-    network = context.case.load("model")
+    network = context.network
     return context.rows("eval", (*network.INPUTS, *([network.LABEL] if label else [])), ROWS)
 
 
 def _largest_difference(outputs: Answers, expected: Answers, context: Context) -> float:
-    score = context.case.load("model").SCORE
+    score = context.network.SCORE
     return float(np.abs(outputs[score] - expected[score]).max())
 
 

@@ -1,7 +1,5 @@
 """Evidence on serving speed on this machine: batching, XLA and LiteRT on the same rows, and the slowest operations."""
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Result, Table
+from tour.measure.timing import median_seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ def serving_latency(context: Context) -> list[Result]:
     """B19: latency of the served model by way of answering and batch size, and the operations that take longest."""
     from serving.server.loading.saved_model_session import SavedModelSession
 
-    rows = context.rows("eval", context.case.load("model").INPUTS, max(SIZES))
+    rows = context.rows("eval", context.network.INPUTS, max(SIZES))
     model = SavedModelSession(context.served)
     try:
         ways = ways_to_answer(context.served, model, rows)
@@ -78,7 +77,9 @@ def measure_latencies(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"])
     """Median microseconds per batch by batch size, microseconds per row in the largest batch, and the gain by batching."""
     latency_rows = []
     for name, way in ways.items():
-        times = [median_seconds(partial(way, {key: value[:size] for key, value in rows.items()})) for size in SIZES]
+        times = [
+            median_seconds(partial(way, {key: value[:size] for key, value in rows.items()}), SECONDS) for size in SIZES
+        ]
         latency_rows.append(
             (
                 name,
@@ -151,18 +152,6 @@ def try_tensorrt(served: Path, rows: Mapping[str, "np.ndarray"]) -> Number | Not
         except RuntimeError as error:
             return NotHere("TensorRT", str(error))
     return Number("TensorRT", "converted")
-
-
-def median_seconds(call: Callable[[], Any], seconds: float = SECONDS) -> float:
-    """Median seconds of a call, not counting the first."""
-    call()
-    times: list[float] = []
-    ends = time.perf_counter() + seconds
-    while not times or time.perf_counter() < ends:
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def _ordered(outputs: Mapping[str, Any], names: Mapping[str, Any]) -> list[Any]:

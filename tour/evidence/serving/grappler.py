@@ -22,7 +22,7 @@ def grappler_optimization(context: Context) -> list[Result]:
     loaded = tf.saved_model.load(str(context.served))
     function = loaded.signatures["dense"]
     before, after = inline_functions(function), optimize_with_grappler(function)
-    rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
+    rows = context.rows("eval", context.network.INPUTS, ROWS)
     return [
         count_operations(before, after),
         Table(

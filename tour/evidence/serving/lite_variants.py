@@ -1,8 +1,7 @@
 """Evidence on the LiteRT variants: their size, speed and error, and what each conversion does to the tensors."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ import tensorflow as tf
 from components.training.edge import lite_exporter
 from models.errors import GateError
 from serving.edge import native
-from tour.evidence.context import Context
+from tour.evidence.context import Context, count_bytes
 from tour.evidence.result_types import Number, Result, Table
 from tour.evidence.serving.edge_files import CALLS, Answers, load_rows
+from tour.measure.timing import measure_seconds
 
 OPTIONS = {
     "float32": "none",
@@ -25,16 +25,16 @@ OPTIONS = {
 
 def variants(context: Context) -> list[Result]:
     """B3: size, latency and metric of each variant, measured now, compared with the SavedModel."""
-    rows, network = load_rows(context, label=True), context.case.load("model")
+    rows, network = load_rows(context, label=True), context.network
     inputs = {name: rows[name] for name in network.INPUTS}
     signature = tf.saved_model.load(str(context.served)).signatures["dense"]
     expected = {name: value.numpy() for name, value in _call(signature, inputs).items()}
     names = ("variant", "bytes", "latency_us", "metric", "metric_loss", "difference")
     table = [tuple(variant[name] for name in names) for variant in _measure_variants(context, rows, expected)]
     first_row = {name: values[:1] for name, values in inputs.items()}
-    durations = [_seconds(lambda: _call(signature, first_row)) for _ in range(CALLS)]
+    durations = [measure_seconds(lambda: _call(signature, first_row)) for _ in range(CALLS)]
     metric = network.quality(rows[network.LABEL], _column(expected[network.SCORE]))[network.MONITOR]
-    graph = _size(context.served / "variables") + (context.served / "saved_model.pb").stat().st_size
+    graph = count_bytes(context.served / "variables") + (context.served / "saved_model.pb").stat().st_size
     table.append(("SavedModel, all signatures", graph, float(np.median(durations)) * 1e6, metric, 0.0, 0.0))
     columns = (
         "variant",
@@ -47,13 +47,13 @@ def variants(context: Context) -> list[Result]:
     return [
         Table(f"Variants on {len(rows[network.LABEL])} held-out rows, one thread", columns, tuple(table)),
         Number("Size of LiteRT's shared library", native.find_litert_library().stat().st_size, "bytes"),
-        Number("Size of the TensorFlow package", _size(Path(tf.__file__).parent), "bytes"),
+        Number("Size of the TensorFlow package", count_bytes(Path(tf.__file__).parent), "bytes"),
     ]
 
 
 def conversions(context: Context) -> list[Result]:
     """B14: options and parity of each variant, and the gate refusing an int8 model that was calibrated on zeros."""
-    rows, network, gates = load_rows(context, label=True), context.case.load("model"), context.settings["gates"]
+    rows, network, gates = load_rows(context, label=True), context.network, context.settings["gates"]
     inputs = {name: rows[name] for name in network.INPUTS}
     expected = lite_exporter.run_saved_model(str(context.served), inputs)
     table = _measure_variants(context, rows, expected)
@@ -103,7 +103,7 @@ def conversions(context: Context) -> list[Result]:
 
 
 def _measure_variants(context: Context, rows: Answers, expected: Answers) -> list[dict[str, Any]]:
-    folder, network = context.artifact("lite_model"), context.case.load("model")
+    folder, network = context.artifact("lite_model"), context.network
     return [
         lite_exporter.measure_lite_variant(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
         for name in lite_exporter.VARIANTS
@@ -144,18 +144,8 @@ def _tensors(model: Any) -> Iterator[Any]:
     return (graph.Tensors(index) for graph in graphs for index in range(graph.TensorsLength()))
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _call(signature: Any, inputs: Answers) -> dict[str, tf.Tensor]:
     return signature(**{name: tf.constant(values) for name, values in inputs.items()})
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    started = perf_counter()
-    work()
-    return perf_counter() - started
 
 
 def _column(scores: np.ndarray) -> np.ndarray:

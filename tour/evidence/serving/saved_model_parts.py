@@ -45,7 +45,7 @@ def variables_and_inputs(context: Context) -> list[Result]:
 
 def lifetimes(context: Context) -> list[Result]:
     """A23: which object of the served model owns which variable, and a variable that is released with its owner."""
-    rows = (("owner alive", _yes(True)), *release_variable())
+    rows = (("owner alive", True), *release_variable())
     return [
         variable_owners(context.served),
         Table("Lifetime of a tf.Variable, observed by a weak reference", ("moment", "variable exists"), rows),
@@ -144,7 +144,7 @@ def variable_owners(path: Path) -> Graph:
     return Graph("Owners of the variables", tuple(graph_nodes.values()), tuple(sorted(edges)))
 
 
-def release_variable() -> tuple[tuple[str, str], ...]:
+def release_variable() -> tuple[tuple[str, bool], ...]:
     """Observe a variable while the references to its owner are deleted."""
     owner = tf.Module()
     owner.variable = tf.Variable([1.0, 2.0])
@@ -152,10 +152,10 @@ def release_variable() -> tuple[tuple[str, str], ...]:
     second = owner
     del owner
     gc.collect()
-    shared = _yes(reference() is not None)
+    shared = reference() is not None
     del second
     gc.collect()
-    return (("one of two references deleted", shared), ("last reference deleted", _yes(reference() is not None)))
+    return (("one of two references deleted", shared), ("last reference deleted", reference() is not None))
 
 
 def _meta(path: Path) -> meta_graph_pb2.MetaGraphDef:
@@ -186,7 +186,3 @@ def _describe(node: saved_object_graph_pb2.SavedObject) -> str:
 
 def _norm(value: np.ndarray) -> float:
     return float(np.sqrt(np.square(value.astype(np.float64)).sum())) if value.dtype.kind in "fiu" else 0.0
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"

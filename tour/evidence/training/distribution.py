@@ -93,10 +93,8 @@ def train_few_steps(
     context: Context, folder: Path, output: StringIO | None = None, **changes: Any
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Train a few steps from fresh weights on rows of the run's train split; return the record and the weights."""
-    network = context.case.load("model")
-    keep = (*network.INPUTS, network.LABEL)
-    rows = context.rows("train", keep, ROWS)
-    count = len(rows[network.LABEL])
+    rows = context.labelled_rows("train", ROWS)
+    count = len(rows[context.network.LABEL])
     settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
     job = TrainingJob(
         case=context.case.name,

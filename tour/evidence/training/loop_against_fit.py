@@ -39,9 +39,9 @@ PLAIN = {
 
 def loop_equals_fit(context: Context) -> list[Result]:
     """A27: the same network trained by our loop and by fit from the same seed: weights, losses and seconds."""
-    network = context.case.load("model")
+    network = context.network
     settings = {**context.training["settings"], **PLAIN}
-    data = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
+    data = context.labelled_rows("train", ROWS)
     count, feed = feed_from_memory(data, BATCH, settings["seed"])
     started = time.perf_counter()
     ours = fit_rows(LastEpoch(network), settings, data, data, context.pretrained)

@@ -38,7 +38,7 @@ def adapter_training(context: Context) -> list[Result]:
 
 def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     """Trainable weights, their share, bytes of gradients and optimizer state, and the loss before and after."""
-    network = context.case.load("model")
+    network = context.network
     settings = {**restore.read_settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
     settings["learning_rate"] = 0.1 * settings["learning_rate"]
     seed_everything({**settings, "deterministic": False})
@@ -48,7 +48,7 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
     state = sum(int(np.prod(variable.shape)) for variable in optimizer.variables) + count
-    rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
+    rows = context.labelled_rows("valid", BATCH)
     loss = _loss(network, settings, model, rows)
     step = create_train_step(
         tf.distribute.get_strategy(),

@@ -66,12 +66,12 @@ class TrainingStep:
 
 def load_step(context: Context, rows: int | None = None) -> TrainingStep:
     """Load the served network and the first ``rows`` rows of the train split (default: the run's batch size)."""
-    network, settings = context.case.load("model"), {**restore.read_settings(str(context.served)), **PLAIN}
+    network, settings = context.network, {**restore.read_settings(str(context.served)), **PLAIN}
     seed_everything(settings)
     model = restore.restore_model(str(context.served), network, context.transform, context.pretrained)
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
-    features = context.rows("train", (*network.INPUTS, network.LABEL), rows or context.training["batch_size"])
+    features = context.labelled_rows("train", rows or context.training["batch_size"])
     batch = {name: tf.constant(np.ascontiguousarray(values)) for name, values in features.items()}
     return TrainingStep(
         model=model,

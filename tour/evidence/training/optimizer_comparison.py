@@ -39,9 +39,8 @@ def optimizers(context: Context) -> list[Result]:
             *trial_results(read_tuner_trials(report), f"1 - {report['metric']} of the Tuner's trials"),
             run_choice(context),
         ]
-    network = context.case.load("model")
-    train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    tried = compare_optimizers(network, context.training["settings"], train)
+    train = context.labelled_rows("train", ROWS)
+    tried = compare_optimizers(context.network, context.training["settings"], train)
     return [*trial_results(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now"), run_choice(context)]
 
 

@@ -128,7 +128,7 @@ def train_on_rows(
 
     Without patience (early stopping) the last epoch is kept, as nothing then monitors the validation split.
     """
-    network, recorded = context.case.load("model"), context.training["settings"]
+    network, recorded = context.network, context.training["settings"]
     known_changes = {name: value for name, value in changes.items() if name in recorded}
     settings = shorten_training({**recorded, **known_changes}, len(train[network.LABEL]))
     fitted = fit_rows(network if settings["patience"] else LastEpoch(network), settings, train, valid)
@@ -149,7 +149,7 @@ def _measure(context: Context, changes: Mapping[str, Any], train: Rows, valid: R
 
 
 def _trained_now(context: Context, rows: list[tuple[Any, ...]]) -> Table:
-    metric = context.case.load("model").MONITOR
+    metric = context.network.MONITOR
     return Table(
         f"{metric} of networks trained now for {STEPS} steps",
         ("training", "rows", "train", "valid", "gap"),
@@ -159,12 +159,12 @@ def _trained_now(context: Context, rows: list[tuple[Any, ...]]) -> Table:
 
 def _sample_rows(context: Context, train: Rows, multiple: int) -> Rows:
     """Sample rows such that the rarest class has about ``RAREST`` of them, or a multiple."""
-    label = train[context.case.load("model").LABEL]
+    label = train[context.network.LABEL]
     share = np.unique(label, return_counts=True)[1].min() / len(label)
     return sample([train], math.ceil(multiple * RAREST / share), context.training["settings"]["seed"])
 
 
 def _rows(context: Context) -> tuple[Rows, Rows]:
-    network = context.case.load("model")
+    network = context.network
     keep = (*network.INPUTS, network.LABEL)
     return context.rows("train", keep, POOL), context.rows("valid", keep, VALID)

@@ -85,7 +85,7 @@ def event_files(context: Context) -> list[Result]:
     profiles = list(logs.rglob("*.xplane.pb"))
     rows = (
         ("scalars", len(scalars), ", ".join(tag.removeprefix("epoch_") for tag in scalars)),
-        ("histograms", len(histograms), f"weights after each of {len(epoch_metrics(context))} epochs"),
+        ("histograms", len(histograms), f"weights after each of {len(context.training['curves'])} epochs"),
         ("graph", int(events.Tags()["graph"]), f"{len(events.Graph().node)} nodes" if events.Tags()["graph"] else ""),
         ("profiles", len(profiles), ", ".join(f"{profile.stat().st_size:,} bytes" for profile in profiles)),
     )
@@ -95,11 +95,6 @@ def event_files(context: Context) -> list[Result]:
         Series("Training loss in the event files", "epoch", "loss", {"loss": points}),
         Number("Command to open TensorBoard", f"tensorboard --logdir {logs}"),
     ]
-
-
-def epoch_metrics(context: Context) -> list[dict[str, Any]]:
-    """Losses and metrics of the run, a dict per epoch."""
-    return context.training["curves"]
 
 
 def _scalar(event: Any) -> float:
