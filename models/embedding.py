@@ -33,7 +33,6 @@ class WordVectors:
 
     @classmethod
     def load(cls, folder: str | Path) -> "WordVectors":
-        """Read what :meth:`save` wrote."""
         folder = Path(folder)
         words = json.loads((folder / "words.json").read_text())
         return cls(words, np.load(folder / "matrix.npy"), json.loads((folder / "embedding.json").read_text()))

@@ -20,7 +20,6 @@ class CaseFolders:
 
     @property
     def artifacts(self) -> Path:
-        """Artifacts of the pipeline's stages."""
         return self.path / "artifacts"
 
     @property
@@ -65,7 +64,6 @@ class Home:
         return MetadataAddress.of(self.path)
 
     def case(self, name: str) -> CaseFolders:
-        """Return the folders of a use case."""
         return CaseFolders(self.path.resolve() / name)
 
     def runs(self, case: str | None = None) -> list[Run]:

@@ -58,7 +58,6 @@ class Runtime:
         return MetadataAddress(self.database or Path(self.root, SQLITE_FILE))
 
     def case(self, name: str) -> CaseFolders:
-        """Return the folders of a use case."""
         return CaseFolders(Path(self.root, name))
 
 

@@ -37,7 +37,6 @@ class Rollout:
 
     @property
     def labels(self) -> dict[str, int]:
-        """Versions by label."""
         versions_by_label = {STABLE: self.stable, CANARY: self.canary, SHADOW: self.shadow}
         return {label: version for label, version in versions_by_label.items() if version is not None}
 

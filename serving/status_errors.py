@@ -37,5 +37,4 @@ class ServingError(Exception):
 
     @property
     def http(self) -> int:
-        """The HTTP status."""
         return HTTP[self.status]

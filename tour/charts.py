@@ -44,7 +44,6 @@ class Frame:
         return TOP + (high - value) / ((high - low) or 1.0) * (self.height - TOP - BOTTOM)
 
     def path(self, points: Points) -> str:
-        """SVG path through the points."""
         return " ".join(
             f"{'L' if n else 'M'}{self.x_position(x):.1f} {self.y_position(y):.1f}" for n, (x, y) in enumerate(points)
         )
@@ -101,7 +100,6 @@ def mark_point(frame: Frame, x: float, y: float, name: str) -> Markup:
 
 
 def text(kind: str, x: float, y: float, anchor: str, words: str) -> Markup:
-    """A text element."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
 
 

@@ -9,8 +9,6 @@ from tour import ask
 
 
 class HasSource(Protocol):
-    """An object with source code."""
-
     @property
     def source(self) -> Sequence[tuple[int, str]]:
         """Line numbers and lines."""

@@ -45,12 +45,10 @@ class Source:
 
 
 def artifact_name(artifact: Artifact) -> str:
-    """An artifact's name in a graph."""
     return f"{artifact.type} {artifact.id}"
 
 
 def label_text(home: Path, case: str, logged: LoggedPrediction) -> str:
-    """The label of a prediction as text."""
     try:
         return logbook.find_label(Home(home).case(case).online, logged.id) or "not known yet"
     except (OSError, ValueError) as error:
@@ -58,7 +56,6 @@ def label_text(home: Path, case: str, logged: LoggedPrediction) -> str:
 
 
 def prediction_facts(logged: LoggedPrediction, true_label: str) -> Facts:
-    """Facts of a logged prediction."""
     facts = (
         ("id", logged.id),
         ("answered", f"{logged.time} UTC"),
@@ -86,7 +83,6 @@ def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
 
 
 def run_step(run: Run, name: str = "run") -> LineageStep:
-    """Facts of a run from its record."""
     facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("result", f"{run.state}: {run.reason}", "")]
     facts += [
         (name_, run.facts[key], "")
@@ -99,7 +95,6 @@ def run_step(run: Run, name: str = "run") -> LineageStep:
 
 
 def code_step(run: Run) -> LineageStep:
-    """Facts of the code that ran."""
     commit = run.facts.get("commit", "")
     if not commit:
         return LineageStep("code", "The code", missing="The run was not made from a checkout, so no commit is known.")
@@ -113,7 +108,6 @@ def code_step(run: Run) -> LineageStep:
 
 
 def data_step(run: Run) -> LineageStep:
-    """Facts of the spans that a run read."""
     read, source = run_spans(run), run.facts.get("source", "")
     try:
         missing_count = len(set(read) - spans.find_spans(Path(source)).keys())
@@ -129,7 +123,6 @@ def data_step(run: Run) -> LineageStep:
 
 
 def decision_step(runtime: Any, case: str, identity: str) -> LineageStep:
-    """Facts of the decision that requested the run."""
     matching = [decision for decision in decisions.list_decisions(runtime, case) if decision.id == identity]
     if not matching:
         return LineageStep(
@@ -156,7 +149,6 @@ def artifact_fact(artifact: Artifact) -> tuple[str, str, str]:
 
 
 def span_facts(source: Source, span: int) -> Facts:
-    """Facts of a span."""
     folder = _find_folder(source, span)
     files: Sequence[Path] = sorted(folder.iterdir()) if folder and folder.is_dir() else ()
     facts = [("source", source.folder, "")]
@@ -184,6 +176,5 @@ def _find_folder(source: Source, span: int) -> Path | None:
 
 
 def run_spans(run: Run) -> range:
-    """The spans that a run read."""
     first, _, last = run.facts.get("spans", "").partition(":")
     return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0)

@@ -98,7 +98,6 @@ class DecisionInputs:
 
 
 def apply_policy(policy: RetrainingPolicy, evidence: DecisionInputs) -> PolicyDecision:
-    """Apply the policy to the last window."""
     opened = {incident["kind"]: incident for incident in evidence.incidents if incident["state"] == "open"}
     if fault := opened.get("quality"):
         reason = (

@@ -38,7 +38,6 @@ def add(model: keras.Model, rank: int) -> int:
 
 
 def count_trainable(model: keras.Model) -> int:
-    """Number of weights that training changes."""
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 

@@ -62,7 +62,6 @@ def main(arguments: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m models.training.worker")
     parser.add_argument("job", type=Path, help="JSON file of the training job")
     parser.add_argument("--export", type=Path, help="folder to which the chief writes the model and its record")

@@ -84,11 +84,9 @@ class Deployment:
     nodes: Mapping[str, Resources] = field(default_factory=dict)
 
     def resources_for(self, node: str) -> Resources:
-        """Return a node's resources."""
         return self.nodes.get(node, self.default)
 
     def retries_for(self, node: str) -> int:
-        """Return the number of retries of a node."""
         node_retries = self.resources_for(node).retries
         return self.retries if node_retries < 0 else node_retries
 

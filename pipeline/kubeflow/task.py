@@ -47,7 +47,6 @@ class KubeflowTask:
 
     @property
     def runtime(self) -> Runtime:
-        """The runtime of the graph."""
         return pod_runtime(self.root, self.database, self.tracking, self.flink)
 
     @property

@@ -61,7 +61,6 @@ def collect_job_fields(case: str, home: Path, changes: Mapping[str, str], name: 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.kubeflow.training_job", description=__doc__.partition("\n")[0]
     )

@@ -84,7 +84,6 @@ def serve(address: MetadataAddress, port: int, host: str = "0.0.0.0") -> tuple[g
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.metadata.store_server", description=__doc__.partition("\n")[0]
     )

@@ -113,7 +113,6 @@ def export_gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the monitor process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+")
     parser.add_argument("--home", type=Path, required=True)

@@ -22,8 +22,6 @@ LABELS = 500  # labels in one request
 
 @dataclasses.dataclass(frozen=True)
 class TrafficOptions:
-    """Options of ``showcase traffic``."""
-
     case: str
     home: Path
     data: str | None

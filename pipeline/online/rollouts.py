@@ -72,7 +72,6 @@ def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: boo
 
 
 def describe_rollout(folder: Path, current: rollout.Rollout) -> str:
-    """Describe a rollout in words."""
     parts = [f"stable {rollout.stable_version(folder, current)}" + ("" if current.stable else " (the newest)")]
     if current.canary:
         parts.append(f"canary {current.canary} for {current.share:.0%}")

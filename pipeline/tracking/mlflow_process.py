@@ -185,7 +185,6 @@ def _experiment(client: Any, name: str, artifacts: str) -> str:
 
 
 def _find_records(client: Any, experiment: str, run: str) -> list[str]:
-    """Return the ids of a run's records."""
     return [mlflow_run.info.run_id for mlflow_run in client.search_runs([experiment], f"attributes.run_name = '{run}'")]
 
 

@@ -15,8 +15,6 @@ MOST_JSON = 4 << 20
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with a title and a note."""
-
     title: str
     drawn: Markup
     note: str = ""

@@ -30,7 +30,6 @@ def splits(folder: Path) -> list[str]:
 
 
 def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
-    """Statistics of each split."""
     statistics: dict[str, statistics_pb2.DatasetFeatureStatistics] = {}
     for split in splits(folder):
         path = folder / f"{SPLIT}{split}" / "FeatureStats.pb"

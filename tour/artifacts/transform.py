@@ -84,7 +84,6 @@ def spectrum(context: Any) -> Iterator[Result]:
 
 
 def main() -> None:
-    """Entry point of the process."""
     os.nice(NICE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print to standard output; reserve it for the result

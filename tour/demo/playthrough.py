@@ -63,7 +63,6 @@ class Playthrough:
 
 
 def list_settings(case: UseCase) -> set[str]:
-    """Return the names of the use case's settings."""
     return {name for group in case.settings.values() for name in group}
 
 

@@ -57,7 +57,6 @@ class Cluster:
     processes: list[TaskProcess] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start every task."""
         kinds = self.config or {"chief": [""]}
         for kind in sorted(kinds, key=("ps", "worker", "chief").index):
             for index in range(len(kinds[kind])):
@@ -104,7 +103,6 @@ class Cluster:
                     process.child.terminate()
 
     def kill(self) -> None:
-        """Kill every process."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 process.child.kill()

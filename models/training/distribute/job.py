@@ -70,13 +70,11 @@ class TrainingJob:
         )
 
     def save(self, path: Path) -> Path:
-        """Write the job as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1))
         return path
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote."""
         return cls(**json.loads(path.read_text()))
 
 
@@ -120,7 +118,6 @@ class ClusterTask:
         )
 
     def count(self, kind: str) -> int:
-        """Number of processes of a kind."""
         return len((self.cluster or {}).get(kind, []))
 
 

@@ -18,7 +18,6 @@ CALLS = 16  # concurrent requests to start or stop a worker; each worker runs in
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.local.flink.worker_pool", description=__doc__.partition("\n")[0]
     )

@@ -75,7 +75,6 @@ class DriftIncidents:
 
     @staticmethod
     def from_json(state: Mapping[str, Any]) -> "DriftIncidents":
-        """Restore the result of :meth:`to_json`."""
         incidents = tuple(DriftIncident(**{**fields, "causes": tuple(fields["causes"])}) for fields in state["seen"])
         return DriftIncidents(state["quiet"], state["cooldown"], incidents)
 

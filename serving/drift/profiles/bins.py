@@ -76,7 +76,6 @@ class NumericColumn:
 
     @property
     def size(self) -> int:
-        """Number of bins."""
         return len(self.edges) + 1
 
 

@@ -84,7 +84,6 @@ class Profile:
 
     @staticmethod
     def empty(layout: Layout) -> "Profile":
-        """The profile of zero rows."""
         return Profile(layout, 0, tuple(ColumnCounts(np.zeros(column.size, np.int64)) for column in layout))
 
     @staticmethod

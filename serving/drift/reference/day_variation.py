@@ -193,7 +193,6 @@ class ReferenceBaseline:
 
     @staticmethod
     def from_bytes(data: bytes) -> "ReferenceBaseline":
-        """Restore the result of :meth:`to_bytes`."""
         fields = json.loads(data)
         groups = {kind: Profile.from_bytes(json.dumps(profile).encode()) for kind, profile in fields["groups"].items()}
         noise = {

@@ -142,7 +142,6 @@ class ExplainedColumn:
 
     @property
     def column(self) -> str:
-        """Name of the residual column."""
         return f"{self.name}_unexplained"
 
     def _design_matrix(self, rows: pl.DataFrame) -> np.ndarray:

@@ -70,7 +70,6 @@ class ReferenceProfile:
         return frame.select(column.name for column in self.layout)
 
     def profile(self, frame: pl.DataFrame) -> Profile:
-        """Profile of monitored rows."""
         return Profile.of(self.layout, self.columns(frame))
 
     def kind(self, window: int) -> str:
@@ -78,7 +77,6 @@ class ReferenceProfile:
         return kind_of_window(window) if self.watched.time and ANY_KIND not in self.baseline.groups else ANY_KIND
 
     def save(self, folder: Path) -> None:
-        """Write both files."""
         folder.mkdir(parents=True, exist_ok=True)
         parts = {name: asdict(getattr(self, name)) for name in ("watched", "estimator", "usual")}
         facts = parts | {"expected": [asdict(model) for model in self.expected], "days": self.days}

@@ -20,7 +20,6 @@ KEEPALIVE_SECONDS = 10.0  # a blank line is sent after this time without an even
 
 @router.get("/break", response_class=HTMLResponse)
 def page(request: Request) -> HTMLResponse:
-    """Render all incidents."""
     values = {"incidents": _incidents(request).values(), "served": request.app.state.gateway()}
     return request.app.state.page(request, "break.html", active="Break it live", **values)
 

@@ -36,7 +36,6 @@ class RouteStep:
 
     @property
     def seconds(self) -> int:
-        """Duration in seconds."""
         return round(60 * self.minutes)
 
 
@@ -52,7 +51,6 @@ def load_route() -> tuple[RouteStep, ...]:
 
 @router.get("/presenter", response_class=HTMLResponse)
 async def presenter(request: Request) -> HTMLResponse:
-    """Render all steps."""
     steps, questions = load_route(), notes.questions()
     values = {"steps": steps, "questions": questions, "total": sum(step.seconds for step in steps)}
     return request.app.state.page(request, "presenter.html", active="Presenter", **values)

@@ -43,7 +43,6 @@ async def rehearse(request: Request) -> HTMLResponse:
 
 @router.get("/questions/{id_}", response_class=HTMLResponse)
 async def question(request: Request, id_: str) -> HTMLResponse:
-    """Render one question."""
     current = await asyncio.to_thread(notes.current)
     note, ids = _get_note(current, id_), list(notes.questions())
     index = ids.index(note.id)
@@ -77,7 +76,6 @@ async def compute(request: Request, id_: str, case: str = "") -> Response:
 
 @router.post("/questions/{id_}/evidence/stop")
 async def stop(request: Request, id_: str) -> Response:
-    """Stop the computation."""
     current = await asyncio.to_thread(notes.current)
     await request.app.state.prover.stop(_get_note(current, id_).id)
     return RedirectResponse(f"/questions/{id_}#evidence", 303)

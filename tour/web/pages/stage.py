@@ -55,7 +55,7 @@ async def learnt(request: Request, case: str, run: str) -> HTMLResponse:
     """Render the constants of a run's transform graph as a part of a page; compute them once and store them."""
     home = request.app.state.home
     graph = await asyncio.to_thread(_find_artifact, home, case, run, "TransformGraph")
-    path = home / "tour" / f"learnt-{graph.id}-{graph.folder.name}.json"
+    path = home / "tour" / f"transform-{graph.id}-{graph.folder.name}.json"
     if path.is_file():
         text = await asyncio.to_thread(path.read_text)
     else:
