@@ -23,9 +23,14 @@ DAY_US = 86_400_000_000
 
 
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
-    """Return the folder of spans: ``data``, or generated purchases that are written on first use."""
+    """Return the folder of spans: ``data``, or generated purchases that are written on first use.
+
+    Raises:
+        DataError: if the generated days are too few for the splits.
+    """
     if data:
         return Path(data)
+    splits({**settings, "first_day": 0, "last_day": settings["days"] - 1})
     from models.fraud.generator.span_generator import generate
 
     folder = cache / f"fraud-{settings['rows']}-{settings['days']}-{settings['data_seed']}"

@@ -216,7 +216,7 @@ def test_without_label_times_labels_arrive_after_the_delay(tmp_path: Path) -> No
 
 
 def test_generated_data_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {**SETTINGS, "rows": 200, "days": 3, "data_seed": 5}
+    settings = {**SETTINGS, "rows": 200, "days": LEAST, "data_seed": 5}
     first = data.prepare(None, tmp_path, settings)
     assert sum(pq.read_metadata(path).num_rows for path in first.rglob("*.parquet")) == 200
     monkeypatch.setattr(
@@ -226,11 +226,17 @@ def test_generated_data_is_written_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert data.prepare(str(tmp_path), tmp_path, settings) == tmp_path
 
 
+def test_nothing_is_generated_that_the_splits_cannot_use(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"at least {LEAST}"):
+        data.prepare(None, tmp_path, {**SETTINGS, "rows": 200, "days": LEAST - 1, "data_seed": 5})
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_settings_generate_other_data(tmp_path: Path) -> None:
-    settings = {**SETTINGS, "rows": 30, "days": 3, "data_seed": 5}
+    settings = {**SETTINGS, "rows": 30, "days": LEAST, "data_seed": 5}
     folders = {
         data.prepare(None, tmp_path, {**settings, **change})
-        for change in ({}, {"rows": 31}, {"days": 2}, {"data_seed": 6})
+        for change in ({}, {"rows": 31}, {"days": LEAST + 1}, {"data_seed": 6})
     }
     assert len(folders) == 4
 
