@@ -9,11 +9,10 @@ from pathlib import Path
 from models.errors import DataError
 
 NAME = re.compile(r"span-(\d+)")
+PICTURES = r"png|jpe?g|webp|bmp|gif|tiff?|avif|jp2|p[bgnp]m"
+PICTURE = re.compile(rf"\.({PICTURES})$", re.IGNORECASE)
 # Files that may hold rows or pictures; outside the spans of a source they would be lost.
-DATA = re.compile(
-    r"\.(csv|tsv|parquet|pq|png|jpe?g|webp|bmp|gif|tiff?|np[yz])(\.(gz|zst|bz2))?$|-ubyte(\.gz)?$", re.IGNORECASE
-)
-PICTURE = re.compile(r"^_.*\.(png|jpe?g|webp|bmp|gif|tiff?)$", re.IGNORECASE)
+DATA = re.compile(rf"\.(csv|tsv|parquet|pq|{PICTURES}|np[yz])(\.(gz|zst|bz2))?$|-ubyte(\.gz)?$", re.IGNORECASE)
 
 
 def find_spans(source: Path) -> dict[int, Path]:
@@ -98,17 +97,21 @@ def digest_spans(spans: Iterable[Path]) -> str:
     """Hash the names and contents of the visible files of the spans: the version of the data.
 
     Files that are skipped for their format count too, as they may be read by a later release. Of the hidden files only
-    pictures count, as cameras write names such as _DSC0001.JPG.
+    pictures count, as cameras write names such as _DSC0001.JPG, and a class may be called _unknown.
     """
     total = hashlib.sha256()
     for span in spans:
         visible, hidden = list_files(span)
-        files = sorted([*visible, *(path for path in hidden if PICTURE.search(path.name))])
+        files = sorted([*visible, *(path for path in hidden if _is_underscored_picture(path.relative_to(span)))])
         for path in (file for file in files if file.is_file()):
             total.update(os.fsencode(path.relative_to(span)))
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def _is_underscored_picture(path: Path) -> bool:
+    return bool(PICTURE.search(path.name)) and not any(part.startswith(".") for part in path.parts)
 
 
 def parse_window(text: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
@@ -96,10 +97,10 @@ class Pictures:
         """Do nothing, as a picture has no history."""
 
     def label(self, value: int | str) -> str:
-        """Return the label: the name of a class."""
+        """Return the label: the name of a class, in the Unicode form of the training data."""
         if not 0 < len(str(value)) <= 256:
             raise ValueError("label: give the name of a class, 1 to 256 characters.")
-        return str(value)
+        return unicodedata.normalize("NFC", str(value))
 
     def label_time(self, journal: list[Any], value: Any, now: int) -> int:
         """Return when the label became known: not in the future."""

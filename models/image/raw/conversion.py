@@ -18,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 JPEGS = ("JPEG", "MPO")
 SUPPORTED = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PPM"
 # Limits of a file. Pillow refuses images of twice as many pixels, as a small file can declare them.
-MOST_BYTES = 32 << 20
+MOST_BYTES = 48 << 20
 MOST_PIXELS = 89_478_485
 LONGEST_SIDE = 65_535
 # The graph holds a whole image as floats before it resizes it, so larger ones are reduced by a whole factor.
@@ -123,7 +123,7 @@ def _load(data: bytes) -> Image.Image:
     if not data:
         raise ValueError("it is empty")
     if len(data) > MOST_BYTES:
-        raise ValueError(f"it has {len(data) / (1 << 20):.1f} MiB, and at most {MOST_BYTES >> 20} MiB are read")
+        raise ValueError(describe_size(len(data)))
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if (size := image.width * image.height) > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
@@ -141,6 +141,11 @@ def _load(data: bytes) -> Image.Image:
         raise ValueError(f"it has more than {MOST_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error and its own exceptions.
         raise error if type(error) is ValueError else ValueError(f"it is damaged: {error}") from error
+
+
+def describe_size(size: int) -> str:
+    """Return the fault of a file of too many bytes."""
+    return f"it has {size / (1 << 20):.1f} MiB, and at most {MOST_BYTES >> 20} MiB are read; save it as PNG or JPEG"
 
 
 def _check_png(data: bytes) -> None:

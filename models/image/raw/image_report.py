@@ -10,6 +10,7 @@ import numpy as np
 from models.data_report import DataReport, SplitCount, list_some
 from models.image.raw.class_folders import SYSTEM_FOLDERS
 from models.image.raw.inspection import InspectedImage, SpanInspection
+from models.spans import NAME
 
 # Bounds of a side of the resized images: the network pools twice; photographs are reduced to a size that trains fast.
 SMALLEST, LARGEST = 4, 64
@@ -149,6 +150,8 @@ def _find_name_fault(label: str) -> str:
     """Why images of a class could not be stored in a folder of its name; empty if they can be."""
     if not label.strip() or "/" in label or "\0" in label or label.startswith(".") or label.lower() in SYSTEM_FOLDERS:
         return "cannot be the name of a folder of images"
+    if NAME.fullmatch(label):
+        return "is the name of a span; give the folder that holds the spans as --data. If it is a class"
     if any(unicodedata.category(character) == "Cc" for character in label):
         return "has a control character"
     return "is longer than 255 bytes" if len(label.encode("utf-8", "replace")) > 255 else ""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from models.errors import DataError
 from models.image.raw import class_folders
 from models.image.raw.arrays import Group, has_arrays, read_groups
-from models.image.raw.conversion import MOST_BYTES, convert
+from models.image.raw.conversion import MOST_BYTES, convert, describe_size
 from models.image.raw.png import encode_pngs
 
 COLUMNS = pa.schema(
@@ -74,7 +74,7 @@ def read_file(path: Path) -> bytes:
         OSError: if it cannot be read.
     """
     if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"it has {size / (1 << 20):.1f} MiB, and at most {MOST_BYTES >> 20} MiB are read")
+        raise ValueError(describe_size(size))
     return path.read_bytes()
 
 

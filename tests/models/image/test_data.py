@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from PIL import Image
 from support.command import showcase
-from support.pictures import check_images, encode_image, random_images
+from support.pictures import check_images, encode_image, random_images, read_rows
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli import commands
+from models.image.case import CASE
+from models.image.data import _read as read_span
 from models.image.raw.image_report import LARGEST
 
 
@@ -44,11 +48,32 @@ def test_one_colour_picture_makes_three_channels(tmp_path: Path) -> None:
     assert check_images(tmp_path).settings["channels"] == 3
 
 
-def test_flat_pictures_are_used(tmp_path: Path) -> None:
+def test_flat_pictures_are_used_and_fit_the_schema(tmp_path: Path) -> None:
     fill(tmp_path)
     Image.new("L", (5, 6), 200).save(tmp_path / "cat" / "flat.png")
+    halves = np.repeat(np.array([0, 255], np.uint8), 5001 * 2).reshape(2, -1)
+    Image.fromarray(halves).save(tmp_path / "cat" / "halves.png")
     report = check_images(tmp_path)
-    assert report.rows == 81 and not report.refused
+    assert report.rows == 82 and not report.refused
+    schema = text_format.Parse(CASE.schema_path.read_text(), schema_pb2.Schema())
+    domains = {feature.name: feature.float_domain for feature in schema.feature if feature.HasField("float_domain")}
+    rows = read_rows(tmp_path)
+    assert {0.0, 0.5} < {row["contrast"] for row in rows}
+    for name in ("brightness", "contrast"):
+        assert all(domains[name].min <= row[name] <= domains[name].max for row in rows)
+
+
+def test_examples_number_the_classes_in_sorted_order(tmp_path: Path) -> None:
+    names = ["a,b", "Ka\u0308fer", "cat"]
+    fill(tmp_path, 30, tuple(names))
+    report = check_images(tmp_path)
+    batches = [batch for _, batch in read_span(str(tmp_path), {**CASE.settings["data"], **report.settings})]
+    pairs = {
+        (label[0].decode(), number[0])
+        for batch in batches
+        for label, number in zip(batch["label"].to_pylist(), batch["label_id"].to_pylist(), strict=True)
+    }
+    assert pairs == {("Käfer", 0), ("a,b", 1), ("cat", 2)}
 
 
 def test_a_class_that_is_only_held_out_is_refused_with_its_split(tmp_path: Path) -> None:

@@ -229,14 +229,21 @@ def test_links_are_followed_but_not_around_in_a_circle(tmp_path: Path) -> None:
     assert digest_spans([span]) != before
 
 
-def test_pictures_that_cameras_name_with_an_underscore_are_used_and_are_part_of_the_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cat/_DSC0001.JPG", "_unknown/1.png", "_unknown/a/1.PNG"])
+def test_pictures_with_an_underscore_are_used_and_are_part_of_the_version(tmp_path: Path, name: str) -> None:
     fill(tmp_path / "cat", 3)
-    (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "_DSC0001.PNG")
-    assert len(list_images(tmp_path).files) == 3
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cat" / "0.png").rename(tmp_path / name)
+    assert tmp_path / name in [file.path for file in list_images(tmp_path).files]
     before = digest_spans([tmp_path])
-    (tmp_path / "cat" / "1.png").rename(tmp_path / "cat" / "_DSC0001.PNG")
-    (tmp_path / "cat" / "_DSC0001.PNG").rename(tmp_path / "cat" / "1.png")
+    (tmp_path / name).write_bytes((tmp_path / "cat" / "1.png").read_bytes())
     assert digest_spans([tmp_path]) != before
+
+
+def test_spans_in_a_wrapper_are_no_classes(tmp_path: Path) -> None:
+    for span in ("span-000", "span-001"):
+        fill(tmp_path / "archive" / span / "cat", 40)
+    assert "The class 'span-000' is the name of a span; give the folder" in check_images(tmp_path).refused[0]
 
 
 def test_a_folder_of_images_without_classes_is_refused(tmp_path: Path) -> None:
