@@ -12,15 +12,16 @@ ALIASES = {part: ", ".join(f"`{name}`" for name, other in PARTS.items() if other
 RULES = (
     Rule("Layouts", "a folder for each class, with images in it or in its subfolders", "used", "the name is the class"),
     Rule("Layouts", f"`{ARCHIVE}` with `images`, `labels` and perhaps `part`; {IDX_NAMES}, also with `.gz`", "used"),
-    *(
-        Rule("Parts", f"class folders in {ALIASES[part]}, or parts in a class folder", "used", f"for {USES[part]}")
-        for part in ALIASES
-    ),
+    Rule("Layouts", "one folder around all that, such as `archive/data`", "used", "without a part in the splits"),
+    Rule("Parts", f"class folders in {ALIASES['train']}, or parts in a class folder", "used", f"for {USES['train']}"),
+    Rule("Parts", ALIASES["test"], "used", f"for {USES['test']}"),
+    Rule("Parts", ALIASES["valid"], "used", "for valid, and train for nothing else; without a test part, for eval"),
+    Rule("Parts", "`train` alone, or no part", "used", f"for {USES['']}"),
     Rule("Files", SUPPORTED.replace(" or ", ", "), "used", "by their content, whatever their suffix"),
     Rule("Files", "names that begin with `.`", "skipped", "as hidden"),
     Rule("Files", SYSTEM, "skipped", "as files of the system"),
     Rule("Files", "files that are no images", "skipped", "by their suffix"),
-    Rule("Files", "files outside the class folders", "skipped"),
+    Rule("Files", "files outside the class folders; links to nothing or to a folder above", "skipped"),
     Rule(
         "Files",
         "a damaged image, or a format of images that is not read, such as HEIC or SVG",
@@ -41,6 +42,8 @@ RULES = (
     Rule("Pixels", "32-bit pixels without a known range", "refused"),
     Rule("Classes", "names in other Unicode forms", "used", "as one class, and a note"),
     Rule("Classes", "equal images in several classes or splits", "used", "and a note"),
-    Rule("Classes", "fewer than two classes; a class without images in train", "refused"),
+    Rule("Classes", "one image; no image in eval; a class folder without files", "used", "and a note"),
+    Rule("Classes", "fewer than two classes; a class without images in train; a split without images", "refused"),
+    Rule("Classes", "names that are no folder's, a span's or have control characters", "refused"),
     Rule("Classes", "a class folder with files of which none is an image", "refused"),
 )

@@ -80,14 +80,16 @@ SAME = encode_image(Image.fromarray(GREY[0]), "PNG")
 EXAMPLES: list[list[Builder]] = [
     [image("cat/deep/x.png")],
     [replace_by_arrays, replace_by_idx],
+    [move("archive"), move("archive/data")],
     [move("train", "train", "train", "test")],
-    [move("train", "train", "val")],
     [move("train", "train", "test")],
+    [move("train", "train", "val"), move("train", "train", "valid", "test")],
+    [move("train")],
     [image("cat/x.jpg"), image("cat/without_suffix", format_="JPEG")],
     [image("cat/.x.png")],
     [file("cat/Thumbs.db"), file("cat/__MACOSX/x.png")],
     [file("cat/notes.txt")],
-    [file("readme.md")],
+    [file("readme.md"), lambda folder: (folder / "cat" / "x.png").symlink_to(folder / "nothing")],
     [file("cat/x.png"), file("cat/x.heic"), file("cat/x.jpg", encode_image(Image.new("L", (9, 9)), "JPEG")[:150])],
     [image("cat/x.png", "L", size=(LONGEST_SIDE + 1, 1))],
     [lambda folder: (move("train", "test")(folder), image("bird/x.png")(folder))],
@@ -99,7 +101,9 @@ EXAMPLES: list[list[Builder]] = [
     [image("cat/x.tif", "F", "TIFF")],
     [lambda folder: (image("cafe\u0301/x.png")(folder), image("caf\u00e9/y.png")(folder), *fill(folder, "caf\u00e9"))],
     [lambda folder: (file("cat/x.png", SAME)(folder), file("dog/x.png", SAME)(folder))],
+    [image("bird/0.png"), lambda folder: (folder / "bird").mkdir()],
     [lambda folder: remove(folder, "dog/*")],
+    [lambda folder: fill(folder, "new\nline"), lambda folder: move("archive/span-1", "archive/span-2")(folder)],
     [file("bird/notes.txt")],
 ]  # fmt: skip
 
