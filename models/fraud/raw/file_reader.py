@@ -154,6 +154,9 @@ def _convert(file: TableFile, columns: Mapping[str, pa.ChunkedArray], rows: int,
     absent = [name for name in OPTIONAL if name not in columns]
     if faults:
         return FileContent(_empty_table(), rows, absent=absent, converted=converted, faults=faults)
+    missing = pc.and_(pc.is_valid(result["is_fraud"]), pc.is_null(result["label_time"]))
+    if "label_time" in columns and (count := pc.sum(missing).as_py()):
+        converted["missing label_time read as label_delay_days after the purchase"] += count
     result["label_time"] = _complete_label_time(result, options.label_delay_days)
     return FileContent(pa.table(result), rows, absent=absent, converted=converted)
 

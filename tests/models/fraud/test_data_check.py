@@ -65,6 +65,7 @@ def test_counts_of_the_report_are_those_of_the_examples(tmp_path: Path) -> None:
     for line in (tmp_path / "sizes").read_text().splitlines():
         name, rows = line.split()
         counts[name] = counts.get(name, 0) + int(rows)
+    assert report.converted == {"missing label_time read as label_delay_days after the purchase": 3}
     sizes = {name: report.splits[name].rows for name in ("train", "valid", "eval")}
     assert sizes == {name: counts[name] for name in sizes} and (sizes["train"], sizes["eval"]) == (
         160 - 19 - 1,
