@@ -25,8 +25,15 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (ValueError, OSError) as error:
-        make_console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
+        make_console(stderr=True).print(Text.assemble(("error:", "red"), f" {describe_error(error)}"), soft_wrap=True)
         sys.exit(2)
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of an error; of the operating system's errors the path and the reason, without the number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be read or written: {error.strerror}."
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-Home = Annotated[Path, typer.Option("--home", help="Folder of all state: runs, models, logs.", envvar="SHOWCASE_HOME")]
+Home = Annotated[
+    Path,
+    typer.Option("--home", file_okay=False, help="Folder of all state: runs, models, logs.", envvar="SHOWCASE_HOME"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
 Data = Annotated[

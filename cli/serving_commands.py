@@ -15,12 +15,14 @@ app = typer.Typer()
 def serve(
     cases: Annotated[list[str] | None, typer.Argument(help="Use cases; by default all with a pushed version.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the gateway; 0 for any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for any free one.")] = 8080,
     rest_port: Annotated[
-        int, typer.Option(help="Port of TensorFlow Serving's REST API; 0 for any free one, -1 for none.")
+        int,
+        typer.Option(min=-1, max=65535, help="Port of TensorFlow Serving's REST API; 0 for any free one, -1 for none."),
     ] = 8501,
     grpc_port: Annotated[
-        int, typer.Option(help="Port of TensorFlow Serving's gRPC API; 0 for any free one, -1 for none.")
+        int,
+        typer.Option(min=-1, max=65535, help="Port of TensorFlow Serving's gRPC API; 0 for any free one, -1 for none."),
     ] = 8500,
     gateway: Annotated[
         bool, typer.Option("--gateway/--no-gateway", help="Run the gateway, which scores raw rows.")
@@ -122,7 +124,9 @@ def monitor(
         typer.Option("--policy", help="Value of the retraining policy, NAME=VALUE; can be repeated."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address that --port listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of /healthz and /metrics, with --watch; -1 for none.")] = -1,
+    port: Annotated[
+        int, typer.Option(min=-1, max=65535, help="Port of /healthz and /metrics, with --watch; -1 for none.")
+    ] = -1,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:

@@ -16,7 +16,7 @@ from serving.drift.profiles.windows import format_window
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
     """Print the served version and the outcome of the last run of each use case."""
-    names = [find_use_case(case).name] if case else list(CASES)
+    names = list(CASES) if case is None else [find_use_case(case).name]
     path = Home(home).metadata
     runs_by_case = {name: store.runs(path, name) for name in names}
     if as_json:

@@ -95,6 +95,8 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
     Proof: tests/serving/test_rollout.py::test_version_changes_under_load_lose_no_request
     """
     available, old = list_versions(folder), read(folder)
+    if not available:
+        raise ValueError(f"{folder} has no version; push one with `showcase run`.")
     if version is not None and version not in available:
         raise ValueError(f"{folder} has no version {version}; it has {', '.join(map(str, available)) or 'none'}.")
     if share is not None and not 0 < share < 1:

@@ -124,13 +124,19 @@ def read_records(address: str, case: str) -> list[dict[str, Any]]:
         Dicts with ``id``, ``run``, ``status``, ``started``, ``ended``, ``params``, ``metrics``, ``tags`` and ``data``.
 
     Raises:
-        OSError: if there is no such store.
+        OSError: if there is no such store, or its server does not answer.
     """
+    from mlflow.exceptions import MlflowException
+
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite:///") and not file.is_file():
         raise OSError(f"There is no tracking store {file}; the first finished `showcase run` creates it.")
     client = open_client(address)
-    experiment = client.get_experiment_by_name(case)
+    try:
+        experiment = client.get_experiment_by_name(case)
+    except MlflowException as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"The experiment tracker at {address} cannot be read: {reason}") from None
     if experiment is None:
         return []
     mlflow_runs: list[Any] = []

@@ -52,3 +52,32 @@ def test_generate_writes_spans_and_refuses_a_folder_that_is_not_empty(tmp_path):
     again = run_in_process(*command)
     assert again.returncode == 2 and "not empty" in again.stderr
     assert run_in_process("generate", "image", "--out", tmp_path / "pictures").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "fraud", "--home", "FILE"), "is a file"),
+        (("status", "--home", "FILE"), "is a file"),
+        (("status", "", "--home", "FOLDER"), "There is no use case ''"),
+        (("serve", "--port", "99999", "--home", "FOLDER"), "65535"),
+        (("serve", "--rest-port", "99999", "--home", "FOLDER"), "65535"),
+        (("monitor", "fraud", "--watch", "--port", "99999", "--home", "FOLDER"), "65535"),
+        (("promote", "fraud", "latest", "--home", "FOLDER"), "has no version"),
+        (
+            ("generate", "fraud", "--rows", "10", "--days", "2", "--out", "FILE"),
+            "FILE cannot be read or written: Not a",
+        ),
+        (
+            ("runs", "--mlflow", "--tracking", "http://127.0.0.1:1", "--home", "FOLDER"),
+            "tracker at http://127.0.0.1:1 cannot be read",
+        ),
+    ],
+)
+def test_wrong_argument_is_reported_without_a_traceback(tmp_path, words, message):
+    (tmp_path / "FILE").write_text("x")
+    (tmp_path / "FOLDER").mkdir()
+    paths = {name: str(tmp_path / name) for name in ("FILE", "FOLDER")}
+    result = run_in_process(*(paths.get(word, word) for word in words))
+    text = " ".join(result.stderr.replace(str(tmp_path) + "/", "").replace("│", "").split())
+    assert result.returncode == 2 and message in text, result.stderr
