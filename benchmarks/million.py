@@ -57,7 +57,7 @@ def generate_rows(home: Path, count: int) -> Iterator[bytes]:
     case = find_use_case(CASE)
     settings, traffic = case.configure({})["data"], case.load("traffic")
     folder = traffic.generated(home / "data", settings["days"] + traffic.DAYS, [], settings)
-    rows = traffic.requests(str(folder), "", home / "data", settings["days"], -1, [], settings)
+    rows = traffic.requests(str(folder), "", home / "data", (settings["days"], -1), [], settings)
     bodies = [body for body, _ in rows]
     for number in range(count):
         body = bodies[number % len(bodies)]

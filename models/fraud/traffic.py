@@ -33,8 +33,7 @@ def requests(
     data: str | None,
     source: str,
     cache: Path,
-    first: int,
-    last: int,
+    bounds: tuple[int, int],
     drift: Sequence[str],
     settings: Mapping[str, Any],
     window: tuple[int, int] = (-1, -1),
@@ -48,8 +47,8 @@ def requests(
         data: A folder of spans, sent as it is.
         source: The data of the last run, used without ``data``.
         cache: Folder for generated spans.
-        first, last: First and last span; -1 for the ends of ``data``, the ``DAYS`` days after generated data, or the days that
-            training held out.
+        bounds: First and last span to send; -1 for the ends of ``data``, the ``DAYS`` days after generated data, or the days
+            that training held out.
         drift: ``KIND:SIZE@DAY`` to inject into generated purchases.
         settings: The data settings of the last run.
         window: First and last span of the last run.
@@ -60,7 +59,7 @@ def requests(
     generator = None if data else read_generator_settings(source)
     if drift and not generator:
         raise DataError(f"--drift works only with generated purchases, and those in {data or source} are not.")
-    days = None
+    (first, last), days = bounds, None
     if generator:
         first = generator["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last

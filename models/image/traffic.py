@@ -17,8 +17,7 @@ def requests(
     data: str | None,
     source: str,
     cache: Path,
-    first: int,
-    last: int,
+    bounds: tuple[int, int],
     drift: Sequence[str],
     settings: Mapping[str, Any],
     window: tuple[int, int] = (-1, -1),
@@ -33,8 +32,7 @@ def requests(
     """
     if drift:
         raise DataError("The image case has no generator, so it does not support --drift.")
-    if not data and (first, last) == (-1, -1):
-        first, last = window
+    first, last = window if not data and bounds == (-1, -1) else bounds
     for folder in spans.select_window(Path(data or source), first, last).values():
         for batch in readers.read(folder):
             if not data:

@@ -156,8 +156,8 @@ def _load_rows(options: TrafficOptions, module: Any) -> Iterator[tuple[dict[str,
         source, window = pushed[-1].source, pushed[-1].window
     if not options.data:
         _check_source(options, source)
-    cache, spans = options.home / "data", (options.first, options.last)
-    return module.requests(options.data, source, cache, *spans, options.drift, settings, window)
+    cache, bounds = options.home / "data", (options.first, options.last)
+    return module.requests(options.data, source, cache, bounds, options.drift, settings, window)
 
 
 def _check_source(options: TrafficOptions, source: str) -> None:

@@ -126,7 +126,7 @@ def source(tmp_path):
 
 
 def test_generated_purchases_are_continued_in_order_of_time(tmp_path, source):
-    requests = list(purchases.requests(None, source, tmp_path, -1, -1, [], SETTINGS))
+    requests = list(purchases.requests(None, source, tmp_path, (-1, -1), [], SETTINGS))
     times = [datetime.fromisoformat(body["event_time"]) for body, _ in requests]
     assert times == sorted(times) and {time.date().isoformat() for time in times} == {
         "2026-01-15",
@@ -139,12 +139,12 @@ def test_generated_purchases_are_continued_in_order_of_time(tmp_path, source):
 
 
 def test_purchases_continue_what_the_source_was_generated_with_and_not_the_settings(tmp_path, source):
-    bodies = [body for body, _ in purchases.requests(None, source, tmp_path, 10, 10, [], SETTINGS | {"data_seed": 8})]
-    again = [body for body, _ in purchases.requests(None, source, tmp_path / "other", 10, 10, [], SETTINGS)]
+    bodies = [body for body, _ in purchases.requests(None, source, tmp_path, (10, 10), [], SETTINGS | {"data_seed": 8})]
+    again = [body for body, _ in purchases.requests(None, source, tmp_path / "other", (10, 10), [], SETTINGS)]
     assert bodies == again
     drifted, clean = tmp_path / "drifted", sum(body["amount"] for body in bodies)
     generate(drifted, rows=2000, days=10, seed=3, drift=[Drift("amount", 2.0, 5)])
-    rows = list(purchases.requests(None, str(drifted), tmp_path, 10, 10, [], SETTINGS))
+    rows = list(purchases.requests(None, str(drifted), tmp_path, (10, 10), [], SETTINGS))
     assert sum(body["amount"] for body, _ in rows) == pytest.approx(2 * clean, rel=1e-4)
 
 
@@ -163,7 +163,7 @@ def write_own_purchases(folder, days, per_span=1):
 def test_own_purchases_are_replayed_from_the_days_that_training_held_out(tmp_path, per_span, window):
     source = write_own_purchases(tmp_path / "own", 20 if per_span == 20 else 25, per_span)
     settings = own_settings(19)
-    requests = list(purchases.requests(None, source, tmp_path, -1, -1, [], settings, window))
+    requests = list(purchases.requests(None, source, tmp_path, (-1, -1), [], settings, window))
     days = sorted({int(body["transaction_id"].split("-")[1]) for body, _ in requests})
     assert days == list(range(20 - unseen(settings), 20)) and len(requests) == 5 * len(days)
     times = [body["event_time"] for body, _ in requests]
@@ -173,10 +173,10 @@ def test_own_purchases_are_replayed_from_the_days_that_training_held_out(tmp_pat
 
 def test_named_spans_of_own_purchases_are_replayed_whole(tmp_path):
     source = write_own_purchases(tmp_path / "own", 25)
-    requests = list(purchases.requests(None, source, tmp_path, 2, 3, [], own_settings(19), (0, 19)))
+    requests = list(purchases.requests(None, source, tmp_path, (2, 3), [], own_settings(19), (0, 19)))
     assert {body["transaction_id"].split("-")[1] for body, _ in requests} == {"2", "3"} and len(requests) == 10
     with pytest.raises(DataError, match="--drift works only with generated"):
-        list(purchases.requests(None, source, tmp_path, -1, -1, ["amount:2@1"], own_settings(19), (0, 19)))
+        list(purchases.requests(None, source, tmp_path, (-1, -1), ["amount:2@1"], own_settings(19), (0, 19)))
     (tmp_path / "own" / "truth.json").write_text('{"rows": 3}')
     assert purchases.read_generator_settings(source) is None
 
@@ -190,7 +190,7 @@ def own_settings(last):
 
 def test_drift_changes_the_named_column_from_its_day_on(tmp_path, source):
     def amounts(drift):
-        return [body["amount"] for body, _ in purchases.requests(None, source, tmp_path, 9, 11, drift, SETTINGS)]
+        return [body["amount"] for body, _ in purchases.requests(None, source, tmp_path, (9, 11), drift, SETTINGS)]
 
     clean, drifted = amounts([]), amounts(["amount:2@10"])
     changed = [before != after for before, after in zip(clean, drifted, strict=True)]
@@ -202,14 +202,14 @@ def test_invalid_traffic_options_are_data_errors(tmp_path, source):
     cases = ((None, -1, ["colour:1@1"]), (None, -1, ["amount:2@99"]), ("x", -1, ["amount:2@1"]), ("x", 0, []))
     for data, first, drift in cases:
         with pytest.raises(DataError):
-            list(purchases.requests(data, source, tmp_path, first, -1, drift, SETTINGS))
+            list(purchases.requests(data, source, tmp_path, (first, -1), drift, SETTINGS))
     with pytest.raises(DataError, match="no generator"):
-        list(pictures.requests(None, "", tmp_path, -1, -1, ["amount:2@1"], {}))
+        list(pictures.requests(None, "", tmp_path, (-1, -1), ["amount:2@1"], {}))
 
 
 def test_pictures_exclude_the_train_split_of_the_source(tmp_path):
     source, shares = store_digits(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
-    requests = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
+    requests = list(pictures.requests(None, str(source), tmp_path, (-1, -1), [], shares))
     assert 480 < len(requests) < 600 and {label["label"] for _, label in requests} == set("0123456789")
     trained_on = {
         row["key"]
@@ -218,7 +218,7 @@ def test_pictures_exclude_the_train_split_of_the_source(tmp_path):
         if _share(row["key"]) >= 0.3
     }
     assert not trained_on & {body["key"] for body, _ in requests} and len(trained_on) + len(requests) == 1797
-    assert len(list(pictures.requests(str(source), "", tmp_path, -1, -1, [], shares))) == 1797
+    assert len(list(pictures.requests(str(source), "", tmp_path, (-1, -1), [], shares))) == 1797
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def _send_days(live: LiveSystem, case: UseCase, first: int, days: int, drift: st
 def _send_day(live: LiveSystem, case: UseCase, folder: Path, day: int, last: bool) -> Any:
     address, every = server.find_server(live), case.load("demo").SHIFT.every
     spans.select_window(folder, day, day)
-    rows = case.load("traffic").requests(str(folder), "", folder, day, day, [], _read_settings(live, case))
+    rows = case.load("traffic").requests(str(folder), "", folder, (day, day), [], _read_settings(live, case))
     bodies = [orjson.dumps(body) for number, (body, _) in enumerate(rows) if number % every == 0]
     requests = ScoringClient(f"{address['host']}:{address['gateway']}", case)
     return requests.send(bodies[:50] if last else bodies, 0, CONNECTIONS)

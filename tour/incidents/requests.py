@@ -17,7 +17,7 @@ def generate_bodies(case: UseCase, last: Run) -> Iterator[bytes]:
     span, source = last.window[1], last.source
     settings, module = last.settings["data"], case.load("traffic")
     for number in count():
-        for body, _ in module.requests(source, source, None, span, span, [], settings):
+        for body, _ in module.requests(source, source, None, (span, span), [], settings):
             yield orjson.dumps(module.renew(body, number))
 
 

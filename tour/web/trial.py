@@ -61,7 +61,7 @@ def load_form_rows(home: Path, case: str) -> FormRows:
     span = int(facts["spans"].rpartition(":")[2])
     try:
         rows = use_case.load("traffic").requests(
-            facts["source"], facts["source"], home / "data", span, span, (), json.loads(facts["settings"])["data"]
+            facts["source"], facts["source"], home / "data", (span, span), (), json.loads(facts["settings"])["data"]
         )
         return _select_rows(list(islice(rows, MAX_READ)), use_case.load("online_requests").online(), span)
     except (OSError, ValueError, LookupError) as error:

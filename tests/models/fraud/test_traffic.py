@@ -24,7 +24,7 @@ def test_label_is_sent_unless_it_will_only_be_known_later(tmp_path):
     folder.mkdir()
     pq.write_table(pa.table(columns), folder / "purchases.parquet")
     settings = {"columns": "", "label_delay_days": 7}
-    rows = list(traffic.requests(str(tmp_path), "", tmp_path, -1, -1, [], settings))
+    rows = list(traffic.requests(str(tmp_path), "", tmp_path, (-1, -1), [], settings))
     labels = {body["transaction_id"]: label and label["label"] for body, label in rows}
     assert labels == {"t0": 1, "t1": None, "t2": None, "t3": 0}
 

@@ -112,7 +112,7 @@ def _bodies(context: Context) -> Iterator[bytes]:
     last = int(facts["spans"].partition(":")[2])
     settings = json.loads(facts["settings"])["data"]
     module = context.case.load("traffic")
-    rows = module.requests(facts["source"], facts["source"], context.home, last, last, [], settings)
+    rows = module.requests(facts["source"], facts["source"], context.home, (last, last), [], settings)
     bodies = [body for body, _ in itertools.islice(rows, 2 * REQUESTS)]
     for number in itertools.count():
         for body in bodies:
