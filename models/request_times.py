@@ -36,9 +36,7 @@ def parse_time(value: Any) -> int:
 
 
 def _parse_text(value: str) -> int:
-    text = re.sub(r"\s*(Z|z|UTC)$", "Z", value.strip())
-    text = re.sub(r"\s+([+-])", r"\1", text)
-    text = re.sub(r"\.(\d{0,6})\d*", lambda match: "." + match[1].ljust(6, "0"), text)
+    text = value if _iso.fullmatch(value) else _normalise_iso(value)
     try:
         if not _iso.fullmatch(text):
             raise ValueError
@@ -47,6 +45,11 @@ def _parse_text(value: str) -> int:
         return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise ValueError(f"{value[:64]!r} is not a time; {REMEDY}") from None
+
+
+def _normalise_iso(value: str) -> str:
+    text = re.sub(r"\s*(Z|z|UTC)$", "Z", value.strip())
+    return re.sub(r"\s+([+-])", r"\1", text)
 
 
 def _describe_number(value: int | float) -> str:

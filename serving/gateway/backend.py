@@ -1,5 +1,6 @@
 """Scoring backends: the engine in this process, or any TensorFlow Serving over gRPC."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,8 +26,10 @@ class PredictResult:
 
     def find_invalid_output(self) -> str:
         """Return the name of an output with a value that is not a finite number; empty if there is none."""
-        floats = ((name, values) for name, values in self.outputs.items() if values.dtype.kind == "f")
-        return next((name for name, values in floats if not np.isfinite(values).all()), "")
+        for name, values in self.outputs.items():
+            if values.dtype.kind == "f" and not all(map(math.isfinite, values.ravel().tolist())):
+                return name
+        return ""
 
 
 class Backend(Protocol):

@@ -57,8 +57,12 @@ def encode_example(features: Mapping[str, Value]) -> bytes:
     example = Example()
     entries = example.features.feature
     for name, value in features.items():
-        if value is not None:
-            _set_feature(entries[name], value if isinstance(value, list | tuple) else (value,))
+        if type(value) is float:  # most features of a purchase
+            entries[name].float_list.value.append(value)
+        elif type(value) is str:
+            entries[name].bytes_list.value.append(value.encode())
+        elif value is not None:
+            _set_feature(entries[name], value if isinstance(value, (list, tuple)) else (value,))
     return example.SerializeToString(deterministic=True)
 
 
