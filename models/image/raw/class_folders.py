@@ -4,15 +4,12 @@ The classes are the subfolders of the root, or of its official parts such as ``t
 itself or, for a folder that holds nothing but one folder of folders, that folder.
 """
 
-import os
 import unicodedata
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from models.image.raw.conversion import PNG_HEAD
-from models.spans import NAME
+from models.image.raw.folder_contents import Contents, is_image, relative_name, scan_folder, walk_files
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -28,26 +25,7 @@ USES = {
     "valid": "valid",
     "test": "eval",
 }
-SYSTEM_FOLDERS = {
-    "@eadir",
-    "__macosx",
-    ".ipynb_checkpoints",
-    "$recycle.bin",
-    "system volume information",
-    "__pycache__",
-}
-SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "icon\r"}
 OUTSIDE = "outside the class folders"
-# A file with such a suffix or such first bytes is an image, and refused if it cannot be read.
-READABLE = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
-    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-UNREADABLE = frozenset(
-    {".heic", ".heif", ".jxl", ".svg", ".psd", ".ico", ".tga", ".exr", ".dng", ".cr2", ".nef", ".arw"}
-)
-MAGIC = (PNG_HEAD, b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-HEAD_BYTES = 32
 
 
 class ImageFile(NamedTuple):
@@ -102,10 +80,10 @@ def find_root(span: Path) -> Path:
     """Return the folder that holds the data: the span, or the one folder of folders or of arrays in it."""
     root = span
     while True:
-        contents = _scan(root)
+        contents = scan_folder(root)
         if len(contents.folders) != 1 or any(map(_is_array_file, contents.files)):
             return root
-        inner = _scan(contents.folders[0])
+        inner = scan_folder(contents.folders[0])
         if any(map(is_image, inner.files)) or not (inner.folders or any(map(_is_array_file, inner.files))):
             return root
         root = contents.folders[0]
@@ -136,25 +114,6 @@ def is_nested(file: ImageFile) -> bool:
     return parent != file.folder and not (parent.parent == file.folder and _name(parent) in PARTS)
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file claims to be an image, by its suffix or its first bytes."""
-    if path.suffix.lower() in READABLE or path.suffix.lower() in UNREADABLE:
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:
-        return False
-    riff, box = head[:4] == b"RIFF" and head[8:12] == b"WEBP", head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"
-    return head.startswith(MAGIC) or riff or box or bitmap
-
-
-def describe_suffix(path: Path) -> str:
-    """Reason for skipping a file that is no image."""
-    return f"{path.suffix.lower()} not read" if path.suffix else "without a suffix not read"
-
-
 class _Walk:
     """Lists a span's files; every file that it passes is put in the listing or skipped."""
 
@@ -166,7 +125,9 @@ class _Walk:
         for folder in (path for path in root.parents if path == self._span or self._span in path.parents):
             self._enter(folder)
         folders = self._enter(root)
-        parts = {folder: PARTS[_name(folder)] for folder in folders if _name(folder) in PARTS and _scan(folder).folders}
+        parts = {
+            folder: PARTS[_name(folder)] for folder in folders if _name(folder) in PARTS and scan_folder(folder).folders
+        }
         if parts:
             self._list_parts(folders, parts)
         else:
@@ -186,7 +147,7 @@ class _Walk:
                     self._list_class(class_folder, parts[folder])
             elif _name(folder) in PARTS:
                 self._account(folder, self._listing.skipped, "in a part without class folders")
-            elif any(map(is_image, _scan(folder).files)):
+            elif any(map(is_image, scan_folder(folder).files)):
                 message = f"this folder of images lies beside the parts {names}; move it into a part or remove it."
                 self._account(folder, self._listing.refused, message)
             else:
@@ -216,92 +177,17 @@ class _Walk:
             self._account(path, self._listing.skipped, OUTSIDE)
         return contents.folders
 
-    def _skip_ignored(self, folder: Path) -> "_Contents":
-        contents = _scan(folder)
+    def _skip_ignored(self, folder: Path) -> Contents:
+        contents = scan_folder(folder)
         for path, reason in contents.ignored.items():
             self._account(path, self._listing.skipped, reason)
         return contents
 
     def _account(self, path: Path, paths_by_reason: dict[str, list[str]], reason: str) -> None:
         """Add a file, or all files in a folder."""
-        files = [relative_name(file, self._span) for file in _walk(path)]
+        files = [relative_name(file, self._span) for file in walk_files(path)]
         if files:
             paths_by_reason.setdefault(reason, []).extend(files)
-
-
-class _Contents(NamedTuple):
-    """Folders and files in order of their names, and for what is never read the reason."""
-
-    folders: list[Path]
-    files: list[Path]
-    ignored: dict[Path, str]
-
-
-def _scan(folder: Path) -> _Contents:
-    contents = _Contents([], [], {})
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            path = folder / entry.name
-            if reason := _ignored_reason(entry, path):
-                contents.ignored[path] = reason
-            else:
-                (contents.folders if entry.is_dir() else contents.files).append(path)
-    return contents
-
-
-def _ignored_reason(entry: os.DirEntry[str], path: Path) -> str:
-    name = entry.name.lower()
-    if name in (SYSTEM_FOLDERS if entry.is_dir() else SYSTEM_FILES):
-        return "system"
-    if name.startswith("."):
-        return "hidden"
-    if not (entry.is_dir() or entry.is_file()):
-        return "no regular file"
-    return "link to a folder above it" if entry.is_dir() and _is_loop(path) else ""
-
-
-def list_other_files(folder: Path, used: Collection[Path], span: Path) -> dict[str, list[str]]:
-    """Return the paths of all files of a folder that are not ``used``, by the reason why they are not read."""
-    skipped: dict[str, list[str]] = {}
-    contents = _scan(folder)
-    reasons = [*contents.ignored.items(), *((path, "") for path in (*contents.files, *contents.folders))]
-    for path, reason in reasons:
-        if not reason and path.is_dir():
-            for inner_reason, paths in list_other_files(path, used, span).items():
-                skipped.setdefault(inner_reason, []).extend(paths)
-            continue
-        for file in _walk(path):
-            if file not in used:
-                skipped.setdefault(reason or describe_suffix(file), []).append(relative_name(file, span))
-    return skipped
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    """Yield all files in a folder, or the file itself; links are not followed."""
-    if path.is_dir() and not path.is_symlink():
-        for child in sorted(path.iterdir()):
-            yield from _walk(child)
-    else:
-        yield path
-
-
-def relative_name(path: Path, span: Path) -> str:
-    """Return a path relative to the data, with bytes that are not UTF-8 escaped."""
-    base = span.parent if NAME.fullmatch(span.name) else span
-    return escape_name(path.relative_to(base))
-
-
-def escape_name(path: Path) -> str:
-    """Return a path as text in which bytes that are not UTF-8 are escaped, so that it can be printed and stored."""
-    return path.as_posix().encode("utf-8", "backslashreplace").decode()
-
-
-def _is_loop(folder: Path) -> bool:
-    """Whether a folder is a link to a folder that it lies in, so that following it would not end."""
-    if not folder.is_symlink():
-        return False
-    target = folder.resolve()
-    return any(parent.resolve() == target for parent in folder.parents)
 
 
 def _name(folder: Path) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from models.data_report import DataReport, SplitCount, list_some
-from models.image.raw.class_folders import SYSTEM_FOLDERS
+from models.image.raw.class_folders import PARTS
+from models.image.raw.folder_contents import SYSTEM_FOLDERS
 from models.image.raw.inspection import InspectedImage, SpanInspection
 from models.spans import NAME
 
@@ -133,6 +134,8 @@ def _describe_copies(images: Sequence[InspectedImage], splits: Sequence[str]) ->
 def _check_classes(classes: Sequence[str], counts: Mapping[str, Counter[str]]) -> Iterator[str]:
     if len(classes) < 2:
         yield f"The data has the classes {classes}, but a classifier needs at least two; add images of another class."
+    elif all(label.lower() in PARTS for label in classes):
+        yield f"The folders {', '.join(classes)} hold no class folders; put the images of each in a folder for each class."
     for label in classes:
         if reason := _find_name_fault(label):
             yield f"The class {label!r} {reason}; rename it."

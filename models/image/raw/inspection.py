@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from models.errors import DataError
-from models.image.raw import arrays, class_folders, readers
+from models.image.raw import arrays, class_folders, folder_contents, readers
 from models.image.raw.arrays import Group
 from models.image.raw.class_folders import ImageFile
 from models.image.raw.conversion import decode
@@ -103,13 +103,13 @@ def _inspect_folders(span: Path) -> SpanInspection:
     for file, outcome in zip(listing.files, _inspect_files(listing.files), strict=True):
         files[file.folder] += 1
         images[file.folder] += bool(outcome.image or outcome.refused)
-        name = class_folders.relative_name(file.path, span)
+        name = folder_contents.relative_name(file.path, span)
         if outcome.image:
             result.images.append(outcome.image)
             result.converted.update(outcome.changes)
             result.mistaken += [name] if outcome.mistaken else []
             if class_folders.is_nested(file):
-                result.nested.add(class_folders.relative_name(file.path.parent, span))
+                result.nested.add(folder_contents.relative_name(file.path.parent, span))
         else:
             (result.refused if outcome.refused else result.skipped).setdefault(outcome.reason, []).append(name)
     if not images.total():
@@ -118,7 +118,7 @@ def _inspect_folders(span: Path) -> SpanInspection:
     result.classes = {image.label for image in result.images}
     for folder in listing.folders:
         result.spellings.setdefault(class_folders.find_label(folder), set()).add(folder.name)
-        result.folders[class_folders.relative_name(folder, span)] = files[folder], images[folder]
+        result.folders[folder_contents.relative_name(folder, span)] = files[folder], images[folder]
     return result
 
 
@@ -133,8 +133,8 @@ def _inspect_files(files: Sequence[ImageFile]) -> list[_Outcome]:
 
 def _inspect_file(file: ImageFile) -> _Outcome:
     try:
-        if not class_folders.is_image(file.path):
-            return _Outcome(reason=class_folders.describe_suffix(file.path))
+        if not folder_contents.is_image(file.path):
+            return _Outcome(reason=folder_contents.describe_suffix(file.path))
         file.key.encode()
         data = readers.read_file(file.path)
         decoded = decode(data)
@@ -150,11 +150,11 @@ def _inspect_file(file: ImageFile) -> _Outcome:
 
 def _inspect_arrays(span: Path, root: Path) -> SpanInspection:
     used = arrays.list_array_files(root)
-    result = SpanInspection(skipped=class_folders.list_other_files(span, used, span))
+    result = SpanInspection(skipped=folder_contents.list_other_files(span, used, span))
     try:
         groups = readers.read_parts(root)
     except DataError as error:
-        result.refused[str(error)] = [class_folders.relative_name(path, span) for path in used]
+        result.refused[str(error)] = [folder_contents.relative_name(path, span) for path in used]
         return result
     for group, part in groups:
         result.images += _inspect_group(group, part)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import DataError
-from models.image.raw import class_folders
+from models.image.raw import class_folders, folder_contents
 from models.image.raw.arrays import Group, has_arrays, read_groups
 from models.image.raw.conversion import MOST_BYTES, convert, describe_size
 from models.image.raw.png import encode_pngs
@@ -63,7 +63,7 @@ def read_parts(root: Path) -> list[tuple[Group, str]]:
 
 def create_missing_error(span: Path) -> DataError:
     """Create the error about a span that has neither arrays nor a folder with an image."""
-    return DataError(f"{class_folders.escape_name(span)} contains no images; expected {EXPECTED}.")
+    return DataError(f"{folder_contents.escape_name(span)} contains no images; expected {EXPECTED}.")
 
 
 def read_file(path: Path) -> bytes:
@@ -108,7 +108,7 @@ def _batch(*columns: Sequence[Any] | np.ndarray) -> pa.RecordBatch:
 
 def _file_batches(span: Path) -> Iterator[pa.RecordBatch]:
     rows, size = [], 0
-    files = [file for file in class_folders.list_images(span).files if class_folders.is_image(file.path)]
+    files = [file for file in class_folders.list_images(span).files if folder_contents.is_image(file.path)]
     if not files:
         raise create_missing_error(span)
     for file in files:
@@ -116,7 +116,7 @@ def _file_batches(span: Path) -> Iterator[pa.RecordBatch]:
             file.key.encode()
             image = convert(read_file(file.path))
         except (OSError, ValueError) as error:
-            raise DataError(f"{class_folders.escape_name(file.path)}: {describe_fault(error)}") from error
+            raise DataError(f"{folder_contents.escape_name(file.path)}: {describe_fault(error)}") from error
         rows.append((image.content, file.label, file.part, file.key, image.brightness, image.contrast))
         size += len(image.content)
         if len(rows) == ROWS or size >= BATCH_BYTES:

@@ -2,8 +2,9 @@
 
 from models.data_rules import Rule
 from models.image.raw.arrays import ARCHIVE, IDX, IDX_FILES
-from models.image.raw.class_folders import PARTS, SYSTEM_FILES, SYSTEM_FOLDERS, USES
+from models.image.raw.class_folders import PARTS, USES
 from models.image.raw.conversion import LONGEST_SIDE, MOST_BYTES, MOST_PIXELS, REDUCED_PIXELS, SUPPORTED
+from models.image.raw.folder_contents import SYSTEM_FILES, SYSTEM_FOLDERS
 
 IDX_NAMES = ", ".join(f"`{prefix}-{name}`" for prefix in IDX for name in IDX_FILES)
 SYSTEM = ", ".join(f"`{name.strip()}`" for name in sorted(SYSTEM_FILES | SYSTEM_FOLDERS))

@@ -240,6 +240,13 @@ def test_pictures_with_an_underscore_are_used_and_are_part_of_the_version(tmp_pa
     assert digest_spans([tmp_path]) != before
 
 
+@pytest.mark.parametrize("wrapper", ["", "cat"])
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path, wrapper: str) -> None:
+    for part in ("train", "test"):
+        fill(tmp_path / wrapper / part, 40)
+    assert "The folders test, train hold no class folders" in check_images(tmp_path).refused[0]
+
+
 def test_spans_in_a_wrapper_are_no_classes(tmp_path: Path) -> None:
     for span in ("span-000", "span-001"):
         fill(tmp_path / "archive" / span / "cat", 40)
