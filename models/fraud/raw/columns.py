@@ -69,9 +69,13 @@ def match_columns(names: Sequence[str], mapping: Mapping[str, str]) -> dict[str,
     """
     searched = {name: mapping.get(name, name) for name in TYPES}
     present = {ours: theirs for ours, theirs in searched.items() if theirs in names}
-    for ours, theirs in searched.items():
-        if theirs not in names and (ours in REQUIRED or ours in mapping or _find_spelling(theirs, names)):
-            raise DataError(_describe_missing(ours, theirs, names, set(present.values())))
+    missing = {
+        ours: theirs
+        for ours, theirs in searched.items()
+        if theirs not in names and (ours in REQUIRED or ours in mapping or _find_spelling(theirs, names))
+    }
+    if missing:
+        raise DataError(_describe_missing(missing, names, set(present.values())))
     if repeated := [name for name in present.values() if list(names).count(name) > 1]:
         raise DataError(f"it has two columns '{repeated[0]}'; rename or drop one of them.")
     return present
@@ -82,17 +86,21 @@ def escape(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _describe_missing(ours: str, theirs: str, names: Sequence[str], taken: Collection[str]) -> str:
-    if ours not in REQUIRED and not _find_spelling(theirs, names):
-        remedy = "correct --columns"
-    else:
-        remedy = f"map your column with --columns {ours}=YOURS"
+def _describe_missing(missing: Mapping[str, str], names: Sequence[str], taken: Collection[str]) -> str:
+    """Return the message about columns that a file lacks, by our name, with the nearest free names as suggestions."""
+    listed = ", ".join(name or "(unnamed)" for name in names)
+    if not any(name.strip().casefold() in TYPES for name in names) and (len(names) == 1 or any(map(_is_value, names))):
+        return f"its first row, {listed}, is no header; write the names of the columns above the rows."
     free = [name for name in names if name not in taken]
-    near = _find_spelling(theirs, free) or get_close_matches(theirs, free, 1)
-    suggestion = f'; did you mean --columns "{ours}={near[0]}"?' if near else f"; {remedy}."
-    if not any(name.strip().casefold() in TYPES for name in names) and any(map(_is_value, names)):
-        return f"its first row, {', '.join(names)}, is no header; write the names of the columns above it."
-    return f"it has no column '{theirs}', but {', '.join(name or '(unnamed)' for name in names)}{suggestion}"
+    near = {
+        ours: (_find_spelling(theirs, free) or get_close_matches(theirs, free, 1) or ["YOURS"])[0]
+        for ours, theirs in missing.items()
+    }
+    pairs = ",".join(f"{ours}={theirs}" for ours, theirs in near.items())
+    fault = f"it has no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing.values()))}, but {listed}"
+    if "YOURS" in near.values():
+        return f"{fault}; name yours with --columns {pairs}."
+    return f'{fault}; did you mean --columns "{pairs}"?'
 
 
 def _find_spelling(name: str, names: Sequence[str]) -> list[str]:

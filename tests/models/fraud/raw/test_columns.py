@@ -28,8 +28,20 @@ def test_columns_are_matched_by_name_and_mapping() -> None:
 @pytest.mark.parametrize("name", SIX)
 def test_a_missing_column_is_named_with_the_others_and_the_option(name: str) -> None:
     names = [other for other in [*SIX, "zzz"] if other != name]
-    with pytest.raises(DataError, match=f"no column '{name}', but .*zzz; map your column with --columns {name}=YOURS"):
+    with pytest.raises(DataError, match=f"no column '{name}', but .*zzz; name yours with --columns {name}=YOURS"):
         match_columns(names, {})
+
+
+def test_all_missing_columns_are_named_at_once() -> None:
+    with pytest.raises(DataError) as caught:
+        match_columns(["Time", "V1", "Amount", "Class"], {})
+    assert str(caught.value) == (
+        "it has no columns 'transaction_id', 'event_time', 'customer_id', 'merchant_id', 'amount', 'is_fraud', but Time, V1, "
+        "Amount, Class; name yours with --columns transaction_id=YOURS,event_time=YOURS,customer_id=YOURS,merchant_id=YOURS,"
+        "amount=Amount,is_fraud=YOURS."
+    )
+    with pytest.raises(DataError, match='did you mean --columns "customer_id= customer_id,amount= amount"'):
+        match_columns([f" {name}" if name in ("customer_id", "amount") else name for name in SIX], {})
 
 
 @pytest.mark.parametrize("spelling", ["Amount", " amount", "AMOUNT ", "a-mount", "amounts", "amont", "\ufeffamount"])
@@ -61,3 +73,5 @@ def test_a_column_that_occurs_twice_is_refused(name: str) -> None:
 def test_a_table_without_header_is_recognised() -> None:
     with pytest.raises(DataError, match="its first row, t1, 2026-01-05, c1, m1, 1.5, 0, is no header"):
         match_columns(["t1", "2026-01-05", "c1", "m1", "1.5", "0"], {})
+    with pytest.raises(DataError, match="its first row, sep=;, is no header"):
+        match_columns(["sep=;"], {})
