@@ -27,6 +27,7 @@ from benchmarks.runs import ROOT, print_table, write_report
 from models.training.distribute.local_processes import find_free_ports
 
 START_SECONDS = 300
+FREE_SECONDS = 3.0  # after which the memory of the last answers is freed
 TERM_SECONDS = 60  # after which a server that did not heed SIGTERM is killed
 STATUS = f"/v1/models/{MODEL}"
 BARS = {"health_s": 1.0, "peak_gb": 1.5, "crashes": 0}
@@ -73,7 +74,7 @@ def measure(checkout: Path, model: Path, body: Body, options: argparse.Namespace
 
 
 def _read_memory_figures(pid: int, idle: float) -> dict[str, float]:
-    time.sleep(1.0)  # the last answers are being freed
+    time.sleep(FREE_SECONDS)
     return {
         "idle_gb": round(idle, 2),
         "peak_gb": round(read_memory(pid, "VmHWM"), 2),

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.server.conversion.wire_values import encode_field, encode_varint
+from serving.server.large_requests import MAX_VALUES
+
 MODEL = "m"
 SIZE = 60 << 20  # bytes of a body, below the server's limit of 64 MiB
-VALUES = 2_000_000  # values of the largest request in JSON that the server accepts
+PAIRS = MAX_VALUES // 3 - 10  # pairs of numbers in the largest request in JSON that the server accepts
 PREDICT, CLASSIFY = (f"/tensorflow.serving.PredictionService/{name}" for name in ("Predict", "Classify"))
 
 
@@ -61,8 +64,8 @@ def build_bodies() -> Iterator[Body]:
     yield Body("gzip, beyond the limit", gzip.compress(row + b" " * 10 * SIZE + b"}"), "gzip")
     yield Body("spaces", row + b" " * SIZE + b"}")
     yield Body("numbers", numbers)
-    yield Body("numbers, accepted", b'{"instances": [' + b"[0.1,0.2]," * (VALUES // 3) + b"[1,2]]}")
-    yield Body("NaN, accepted", b'{"instances": [' + b"[NaN,0.12]," * (VALUES // 3) + b"[1,2]]}")
+    yield Body("numbers, accepted", b'{"instances": [' + b"[0.1,0.2]," * PAIRS + b"[1,2]]}")
+    yield Body("NaN, accepted", b'{"instances": [' + b"[NaN,0.12]," * PAIRS + b"[1,2]]}")
     yield Body("deep lists", b'{"instances": ' + b"[" * (SIZE // 2) + b"]" * (SIZE // 2) + b"}")
     text = "😀".encode() + b"a" * SIZE
     yield Body("one string", b'{"signature_name": "echo", "instances": ["' + text + b'"]}')
@@ -73,7 +76,7 @@ def build_bodies() -> Iterator[Body]:
     strings = b"\x42\x00" * (SIZE // 2)
     yield Body("gRPC, empty strings", _build_predict(7, [SIZE // 2], 0, strings, "text", "echo"), method=PREDICT)
     yield Body("gRPC, repeated value", _build_predict(9, [(1 << 20) - 1], 10, b"\x01", "ids", "count"), method=PREDICT)
-    examples = _encode_field(2, _encode_field(1, b"\x0a\x00" * (SIZE // 2)))
+    examples = encode_field(2, encode_field(1, b"\x0a\x00" * (SIZE // 2)))
     yield Body("gRPC, empty examples", _encode_spec("") + examples, method=CLASSIFY)
 
 
@@ -81,23 +84,11 @@ def _build_predict(
     dtype: int, shape: list[int], field: int, values: bytes, name: str = "x", signature: str = ""
 ) -> bytes:
     """Serialize a ``PredictRequest`` with one input, whose values are ``values`` in a field of its ``TensorProto``."""
-    dims = b"".join(_encode_field(2, b"\x08" + _encode_varint(size)) for size in shape)
-    content = _encode_field(field, values) if field else values
-    tensor = b"\x08" + _encode_varint(dtype) + _encode_field(2, dims) + content
-    return _encode_spec(signature) + _encode_field(2, _encode_field(1, name.encode()) + _encode_field(2, tensor))
+    dims = b"".join(encode_field(2, b"\x08" + encode_varint(size)) for size in shape)
+    content = encode_field(field, values) if field else values
+    tensor = b"\x08" + encode_varint(dtype) + encode_field(2, dims) + content
+    return _encode_spec(signature) + encode_field(2, encode_field(1, name.encode()) + encode_field(2, tensor))
 
 
 def _encode_spec(signature: str) -> bytes:
-    return _encode_field(1, _encode_field(1, MODEL.encode()) + _encode_field(3, signature.encode()))
-
-
-def _encode_field(number: int, content: bytes) -> bytes:
-    return _encode_varint(number << 3 | 2) + _encode_varint(len(content)) + content
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = b""
-    while value > 0x7F:
-        encoded += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return encoded + bytes([value])
+    return encode_field(1, encode_field(1, MODEL.encode()) + encode_field(3, signature.encode()))

@@ -2,7 +2,7 @@
 
 from types import TracebackType
 
-MAX_INFLIGHT = 128 << 20  # bytes of large requests that may be under way at once
+MAX_INFLIGHT = 96 << 20  # bytes of large requests that may be under way at once
 SMALL_BODY = 64 << 10  # bytes up to which a request is not counted: it is handled at once and needs little memory
 
 

@@ -259,7 +259,8 @@ class Connection(asyncio.Protocol):
             return False
         last = (self.input_closed or self.server.draining) and not (self.queue or self.reading)
         keep = keep and not last
-        self.transport.write(encode_response(request, response, keep, self.server.date))
+        for part in encode_response(request, response, keep, self.server.date):
+            self.transport.write(part)
         if not keep:
             self.input_closed, self.lingering = True, request is None
         return keep

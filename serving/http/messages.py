@@ -8,6 +8,7 @@ from functools import cache
 from http import HTTPStatus
 
 BODILESS = (204, 304)
+JOINED_BODY = 64 << 10  # bytes of a body up to which a copy of it costs less than a second write
 RETRY_AFTER = ("retry-after", "1")  # seconds; for a server that has too much to do at the moment
 PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 log = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ def _format_status_line(status: int, content_type: str) -> bytes:
     return f"HTTP/1.1 {status} {PHRASES.get(status, 'Unknown')}\r\ncontent-type: {content_type}".encode("latin-1")
 
 
-def encode_response(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
-    """Encode a response; ``request`` is None if the request could not be read."""
+def encode_response(request: Request | None, response: Response, keep: bool, date: bytes) -> Sequence[bytes]:
+    """Encode a response in one or two parts; ``request`` is None if the request could not be read."""
     head, body = _format_status_line(response.status, response.content_type) + date, response.body
     if response.headers:
         head += "".join(f"\r\n{name}: {value}" for name, value in response.headers).encode("latin-1")
@@ -80,6 +81,8 @@ def encode_response(request: Request | None, response: Response, keep: bool, dat
     elif request is not None and "connection" in request.headers:
         head += b"\r\nconnection: keep-alive"  # HTTP/1.0 clients close the connection without it
     if response.status in BODILESS:
-        return head + b"\r\n\r\n"
+        return (head + b"\r\n\r\n",)
     head += b"\r\ncontent-length: %d\r\n\r\n" % len(body)
-    return head if request is not None and request.method == "HEAD" else head + body
+    if request is not None and request.method == "HEAD":
+        return (head,)
+    return (head + body,) if len(body) <= JOINED_BODY else (head, body)

@@ -7,17 +7,17 @@ would add up. One thread converts; the sum of the bytes and the number of values
 import asyncio
 import ctypes
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
-from serving.http.byte_budget import SMALL_BODY, ByteBudget, Reservation
+from serving.http.byte_budget import SMALL_BODY, ByteBudget
 from serving.status_errors import ServingError
 
 MAX_VALUES = 1 << 20  # values of a request, in JSON or in the lists of a message
-TRIM_BYTES = 4 << 20  # bytes of a request whose memory is given back to the system at once
+TRIM_BYTES = 4 << 20  # bytes of a request after which memory is given back to the system
+TRIM_SECONDS = 0.5  # time between two looks whether no large request is under way
 Result = TypeVar("Result")
 
 
@@ -32,24 +32,26 @@ class LargeRequests:
     def __init__(self, budget: ByteBudget | None = None, max_values: int = MAX_VALUES) -> None:
         self.budget, self.max_values = budget or ByteBudget(), max_values
         self._thread = ThreadPoolExecutor(1, "large-requests")
+        self._trim: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
-        """Reserve bytes for one request; at the end, the memory of a very large one is given back to the system."""
-        reservation = self.budget.reserve()
-        try:
-            yield reservation
-        finally:
-            size = reservation.size
-            reservation.release()
-            if size >= TRIM_BYTES:
-                with suppress(RuntimeError):  # the thread has ended
-                    self._thread.submit(_find_trim(), 0)
+    def free_memory(self) -> None:
+        """Give freed memory back to the system once no large request is under way; glibc keeps it otherwise."""
+        if self._trim is None:
+            self._trim = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._start_trim)
+
+    def _start_trim(self) -> None:
+        self._trim = None
+        if self.budget.used:
+            self.free_memory()
+        else:
+            self._thread.submit(_find_trim(), 0)
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """Return the result of ``work``, which runs here if it handles few bytes, else in the thread."""
         if size <= SMALL_BODY:
             return work()
+        if size >= TRIM_BYTES:
+            self.free_memory()
         return await asyncio.get_running_loop().run_in_executor(self._thread, _run_large, work)
 
     def check_values(self, count: int) -> None:
@@ -66,6 +68,8 @@ class LargeRequests:
 
     def close(self) -> None:
         """End the thread after its present work; what waits is cancelled."""
+        if self._trim:
+            self._trim.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -91,12 +91,13 @@ class PredictionService:
             call = Call(message, context.time_remaining())
             del message
             try:
-                with self.large.reserve() as call.reservation:
+                with self.large.budget.reserve() as call.reservation:
                     call.reservation.grow(call.size)
                     response = await method(call)
                 status = "OK"
                 return response
             except BudgetExceededError as error:
+                self.large.free_memory()
                 status = "UNAVAILABLE"
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             except ServingError as error:

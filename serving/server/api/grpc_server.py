@@ -43,7 +43,7 @@ def create_server(
         OSError: if the address is taken.
     """
     grpc_server = grpc.aio.server(options=[*CHANNEL, ("grpc.max_receive_message_length", max_message), *options])
-    receiver = MessageReceiver(max(1, large.budget.limit // max_message))
+    receiver = MessageReceiver(max(1, large.budget.limit // max_message), large.free_memory)
     prediction = grpc_api.PredictionService(engine, metrics, packed, large)
     models = grpc_models.ModelService(engine, reload)
     grpc_server.add_generic_rpc_handlers(

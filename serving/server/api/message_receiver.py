@@ -13,7 +13,7 @@ import grpc
 
 from serving.status_errors import ServingError
 
-MAX_READING = 8  # messages that are read at once; a small one has arrived already and takes no time
+MAX_READING = 2  # messages that are read at once; a small one has arrived already and takes no time
 GRACE_SECONDS = 0.03  # time after which a message is large or slow
 READ_SECONDS = 60.0  # time in which every message has to arrive
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -25,11 +25,13 @@ class MessageReceiver:
 
     Attributes:
         free: How many more messages may be arriving for longer than a moment.
+        refused: Called when a message is refused, whose memory gRPC frees then.
         reading: Admits the messages that are read.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, refused: Callable[[], None]) -> None:
         self.free = self.slots = slots
+        self.refused = refused
         self.reading = asyncio.Semaphore(MAX_READING)
 
     def create_handlers(self, service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
@@ -98,6 +100,7 @@ class _Arrival:
     def _refuse(self, status: str, message: str) -> None:
         self.error = ServingError(status, message)
         self.task.cancel()
+        self.receiver.refused()
 
     def end(self) -> None:
         """Free the place."""

@@ -89,7 +89,7 @@ class RestHandler:
         started = time.perf_counter()
         status = "INTERNAL"
         try:
-            with self.large.reserve() as reservation:
+            with self.large.budget.reserve() as reservation:
                 body = await self._verbs[target.verb](request, target, reservation)
             status = "OK"
             return Response(200, body)
@@ -152,6 +152,7 @@ class RestHandler:
 
         def work() -> Converted:
             body = request_body.unpack(request, size)
+            request.body = b""  # the request lives as long as its answer, and the body is needed no more
             self.large.check_values(json_tensors.count_values(body, self.large.max_values))
             return convert(json_tensors.parse(body), size > SMALL_BODY)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.server.conversion import wire_values
 from serving.status_errors import ServingError
 
 # Number of the DataType: NumPy type, and the TensorProto field that holds the values as a list.
@@ -94,18 +95,30 @@ def to_proto(tensor: Any, value: np.ndarray, packed: bool = False) -> None:
         shape.dim.add(size=size)
     if packed and value.dtype.kind != "O":
         tensor.tensor_content = value.tobytes()
-    else:
-        values, flat = getattr(tensor, KINDS[enum][1]), value.ravel()
-        for start in range(0, len(flat), CHUNK):
-            values.extend(flat[start : start + CHUNK].tolist())
+        return
+    flat, field = value.ravel(), KINDS[enum][1]
+    if len(flat) > CHUNK and value.dtype.kind == "f":
+        _fill_floats(tensor, field, flat)
+        return
+    for start in range(0, len(flat), CHUNK):
+        getattr(tensor, field).extend(flat[start : start + CHUNK].tolist())
+
+
+def _fill_floats(tensor: Any, field: str, flat: np.ndarray) -> None:
+    """Fill a list with many floats by its serialized form, which is the array's bytes, so that no list is in memory."""
+    content = flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
+    tensor.MergeFromString(wire_values.encode_field(tensor.DESCRIPTOR.fields_by_name[field].number, content))
 
 
 def _to_flat_array(name: str, values: Sequence[Any], dtype: np.dtype) -> np.ndarray:
     try:
         if len(values) <= CHUNK:
             return np.fromiter(values, dtype, len(values))
-        chunks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-        return np.concatenate([np.fromiter(chunk, dtype, len(chunk)) for chunk in chunks])
+        flat = np.empty(len(values), dtype)
+        for start in range(0, len(values), CHUNK):
+            chunk = values[start : start + CHUNK]
+            flat[start : start + CHUNK] = np.fromiter(chunk, dtype, len(chunk))
+        return flat
     except OverflowError:
         raise ServingError("INVALID_ARGUMENT", f"Tensor {name} has values out of the range of {dtype.name}") from None
 

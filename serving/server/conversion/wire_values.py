@@ -1,4 +1,7 @@
-"""Counts the values of a serialized message before it is parsed, as an empty string or message needs only two bytes."""
+"""Protobuf's wire format: counts the values of a message before it is parsed, and encodes a field.
+
+An empty string or message needs only two bytes, and far more once it is parsed.
+"""
 
 from functools import cache
 from typing import Any
@@ -79,3 +82,16 @@ def _read_varint(message: bytes, position: int) -> tuple[int, int]:
 def _count_varints(message: bytes, start: int, end: int) -> int:
     """Return the number of integers in a packed list: that of the bytes with which one ends."""
     return int(np.count_nonzero(np.frombuffer(message, np.uint8, max(0, end - start), min(start, len(message))) < 0x80))
+
+
+def encode_field(number: int, content: bytes) -> bytes:
+    """Encode a field that holds bytes, a message or a packed list."""
+    return encode_varint(number << 3 | BYTES) + encode_varint(len(content)) + content
+
+
+def encode_varint(value: int) -> bytes:
+    """Encode an integer that is not negative."""
+    encoded = b""
+    while value > 0x7F:
+        encoded, value = encoded + bytes([value & 0x7F | 0x80]), value >> 7
+    return encoded + bytes([value])

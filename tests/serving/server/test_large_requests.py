@@ -18,6 +18,7 @@ from serving.http.byte_budget import SMALL_BODY
 from serving.server.app import ServerOptions
 from serving.server.config import ModelConfig
 from serving.server.conversion import json_tensors
+from serving.server.conversion.wire_values import encode_field
 
 pytestmark = pytest.mark.system
 MAX_BODY, MAX_VALUES = 1 << 20, 50_000
@@ -156,24 +157,13 @@ class ModelServerClientThread(threading.Thread):
         self.join()
 
 
-def build_raw(field: bytes, content: bytes) -> bytes:
-    return field + encode_length(content) + content
-
-
-def encode_length(content: bytes) -> bytes:
-    size, encoded = len(content), b""
-    while size > 127:
-        encoded, size = encoded + bytes([size & 127 | 128]), size >> 7
-    return encoded + bytes([size])
-
-
 MANY = MAX_VALUES + 1
 MESSAGES = {
-    "empty strings": ("Predict", build_raw(b"\x12", build_raw(b"\x12", b"\x42\x00" * MANY))),
-    "integers": ("Predict", build_raw(b"\x12", build_raw(b"\x12", build_raw(b"\x52", b"\x01" * SMALL_BODY * 2)))),
+    "empty strings": ("Predict", encode_field(2, encode_field(2, b"\x42\x00" * MANY))),
+    "integers": ("Predict", encode_field(2, encode_field(2, encode_field(10, b"\x01" * SMALL_BODY * 2)))),
     "empty inputs": ("Predict", b"\x12\x00" * MANY),
     "unknown fields": ("Predict", b"\xf8\x07\x00" * MANY),
-    "empty examples": ("Classify", build_raw(b"\x12", build_raw(b"\x0a", b"\x0a\x00" * MANY))),
+    "empty examples": ("Classify", encode_field(2, encode_field(1, b"\x0a\x00" * MANY))),
     "tasks": ("MultiInference", b"\x0a\x00" * MANY),
     "fields of metadata": ("GetModelMetadata", b"\x12\x00" * MANY),
 }
