@@ -81,8 +81,8 @@ CASE = UseCase(
     combinations=(
         Combination(
             ("valid_share", "eval_share"),
-            lambda s: s["valid_share"] + s["eval_share"] <= 0.95,
-            "together they must be at most 0.95, so that train has rows",
+            lambda s: s["valid_share"] + s["eval_share"] <= 0.99,
+            "together they must be at most 0.99, so that train has rows",
         ),
     ),
     watch=("brightness", "contrast"),

@@ -58,7 +58,7 @@ def test_limits_name_settings_of_the_case_and_allow_what_it_searches(case: UseCa
         ("fraud", {"folds": "1"}, "Setting 'folds' is 1; it must be 0, or from 2 to 100."),
         ("fraud", {"rows": "20"}, "days=90, rows=20: generated data needs a row a day."),
         ("fraud", {"num_skips": "7"}, "num_skips=7, skip_window=3: num_skips must be at most twice skip_window"),
-        ("image", {"eval_share": "0.9"}, "valid_share=0.1, eval_share=0.9: together they must be at most 0.95"),
+        ("image", {"eval_share": "0.9"}, "valid_share=0.1, eval_share=0.9: together they must be at most 0.99"),
         ("image", {"height": "-8"}, "Setting 'height' is -8; it must be 0, or from 4 to 4,096 pixels."),
     ],
 )
