@@ -9,6 +9,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 RESULTS = [
     Number("count", 12345, "rows"),
+    Number("equal", True),
     NotHere("TPU", HOSTILE),
     Table("rows", ("name", "value"), ((HOSTILE, 0.25), ("b", True))),
     Series("curve", "x", "y", {HOSTILE: ((0, 1.0), (1, 2.0))}),

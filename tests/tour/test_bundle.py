@@ -34,15 +34,20 @@ def test_folder_has_a_page_the_same_content_as_json_and_figures(some, tmp_path: 
     assert (first["id"], second["id"]) == ("A1", "B1") and first["seconds"] == 0.12
     assert [result["kind"] for result in first["results"]] == [type(result).__name__ for result in RESULTS]
     assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == [
-        "A1-4.svg",
-        "A1-6.png",
-        "A1-7.svg",
+        "A1-5.svg",
+        "A1-7.png",
+        "A1-8.svg",
     ]
-    drawing = (tmp_path / "out" / "figures" / "A1-4.svg").read_text()
+    drawing = (tmp_path / "out" / "figures" / "A1-5.svg").read_text()
     assert "<style>" in drawing and "var(" not in drawing  # not every viewer of SVG knows variables
     assert failed == summary["failed"] == ["B1"] and second["error"] == "ValueError: this run has no such artifact"
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "12,345" in page and "no such artifact" in page and first["answer"][:30] in page
+    assert (
+        "12,345" in page
+        and "equal: <strong>yes</strong>" in page
+        and "no such artifact" in page
+        and first["answer"][:30] in page
+    )
 
 
 def test_page_has_no_script_and_no_external_resource(some, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_placeholders_fail_and_specs_take_their_place(done: BuiltCase) -> None:
 
 def test_a_variable_lives_as_long_as_its_owner_which_the_export_names(done: BuiltCase) -> None:
     assert saved_model_parts.release_variable() == (
-        ("one of two references deleted", "yes"),
-        ("last reference deleted", "no"),
+        ("one of two references deleted", True),
+        ("last reference deleted", False),
     )
     graph = saved_model_parts.variable_owners(done.export)
     variables = {node.name for node in graph.nodes if node.detail.startswith("variable ")}
