@@ -128,17 +128,28 @@ def _follow(old: str, new: str, text: str) -> str:
 
 
 def _rewrite_files(old: Path, new: Path) -> None:
-    """Rewrite the paths in the experiment tracker's file, in decisions and pushed versions, and in links to collected spans."""
-    if (new / MLFLOW_FILE).is_file():
+    """Rewrite the paths in the experiment tracker's file, in decisions and pushed versions, and in links to collected spans.
+
+    Files that the home only links to belong to another home and stay as they are.
+    """
+    if _is_inside(new / MLFLOW_FILE, new):
         _rewrite_tracker(new / MLFLOW_FILE, old, new)
     before, after = (json.dumps(f"{path}/")[1:-1] for path in (old, new))
     for pattern in ("*/artifacts/*/decision/*/decision.json", "*/versions/*/assets.extra/origin.json"):
-        for path in new.glob(pattern):
+        for path in (path for path in new.glob(pattern) if _is_inside(path, new)):
             write_atomically(path, path.read_text().replace(before, after).encode())
     for link in new.glob("*/collected/*/span-*"):
-        if link.is_symlink() and (target := str(link.readlink())).startswith(f"{old}/"):
+        if (
+            _is_inside(link.parent, new)
+            and link.is_symlink()
+            and (target := str(link.readlink())).startswith(f"{old}/")
+        ):
             link.unlink()
             link.symlink_to(new / target.removeprefix(f"{old}/"), target_is_directory=True)
+
+
+def _is_inside(path: Path, home: Path) -> bool:
+    return path.exists() and path.resolve().is_relative_to(home)
 
 
 def _rewrite_tracker(file: Path, old: Path, new: Path) -> None:

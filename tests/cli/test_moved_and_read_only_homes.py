@@ -106,6 +106,21 @@ def test_decisions_links_and_tracked_runs_follow_the_home(home: Path, tmp_path: 
     assert (other / span.relative_to(home) / "rows.csv").is_file()
 
 
+def test_files_that_a_home_only_links_to_stay_as_they_are(home: Path, tmp_path: Path) -> None:
+    decision = home / "fraud" / "artifacts" / "Decide" / "decision" / "7" / "decision.json"
+    decision.parent.mkdir(parents=True)
+    decision.write_text(json.dumps({"report": f"{home}/fraud/artifacts/report"}))
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(home / "metadata.sqlite", other)
+    for path in home.iterdir():
+        if not (other / path.name).exists():
+            (other / path.name).symlink_to(path)
+    before = decision.read_text()
+    assert run_in_process("status", "--home", other).returncode == 0
+    assert decision.read_text() == before
+
+
 def test_store_without_a_record_of_its_home_follows_its_first_artifact(tmp_path: Path) -> None:
     assert local_file.OUTPUT.fullmatch("/old home/fraud/artifacts/Trainer/model/12")[1] == "/old home"
     assert local_file.OUTPUT.fullmatch("/old home/artifacts/model") is None
