@@ -36,13 +36,14 @@ from tfx_bsl.public.tfxio import TFExampleRecord
 from benchmarks.score_calibration import BINS, expected_calibration_error
 from components.training.extended_trainer import align_embedding
 from components.training.span_example_gen import Write
-from models import skip_gram, spans
+from models import spans
 from models.evaluation.baselines import FeatureTable, fit_boosted_trees, fit_logistic_regression
 from models.evaluation.intervals import LEVEL, average_precision, interval
 from models.fraud import data, features, sentences
 from models.fraud import model as network
 from models.fraud.case import CASE
 from models.input import Transform, list_shards
+from models.sequences import skip_gram
 from models.training import entry_point
 from pipeline.local.local_runtime import local_runtime
 

@@ -113,7 +113,7 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
     Raises:
         ValueError: for a use case or a run without an embedding, or a value that is not in it.
     """
-    from models.embedding import WordVectors
+    from models.sequences.embedding import WordVectors
 
     if not find_use_case(case).has("sentences"):
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")

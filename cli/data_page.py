@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.catalog import CASES
-from models.data_rules import format_rules
+from models.data.data_rules import format_rules
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 TABLE = "<!-- rules of {name}, written by python -m cli.data_page -->\n\n"

@@ -32,7 +32,7 @@ def compile_(
 
     The spec is checked against the rules of Kubeflow's backend.
     """
-    from cli import specs
+    from cli.kubeflow import specs
 
     specs.compile_(case, out, cluster, as_json, _collect_request_fields(data, spans, set_, tune))
 
@@ -53,7 +53,7 @@ def rehearse(
 
     It executes what a cluster would be sent. The exit code is 1 if no model was pushed.
     """
-    from cli import specs
+    from cli.kubeflow import specs
 
     raise typer.Exit(
         specs.rehearse(case, home, tracking, cluster, as_json, _collect_request_fields(data, spans, set_, tune))
@@ -104,7 +104,7 @@ def submit(
     It runs once, or on the schedule that --every gives. With --kubernetes the command waits for the end of the run; the
     exit code is 1 if no model was pushed.
     """
-    from cli import specs
+    from cli.kubeflow import specs
     from pipeline.kubeflow.submission import Target
 
     if bool(host) == kubernetes:
@@ -119,7 +119,7 @@ def submit(
         return
     if every or experiment:
         raise ValueError("--every and --experiment belong to --host; Jobs are run once.")
-    from cli import job_runs
+    from cli.kubeflow import job_runs
 
     if cancel:
         job_runs.cancel(cancel, namespace or JOBS_NAMESPACE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import default_settings, spans
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import cache_key

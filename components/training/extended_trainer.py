@@ -14,7 +14,7 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
 from components.training import sequence_embedding
-from models.embedding import WordVectors
+from models.sequences.embedding import WordVectors
 
 PRETRAINED = "pretrained"
 

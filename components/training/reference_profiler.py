@@ -15,7 +15,7 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
 from models.catalog import find_use_case
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from models.input import Transform, list_shards
 from models.saved_model.files import EXTRA
 from models.use_case import UseCase

@@ -8,8 +8,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples
 
-from models import skip_gram
 from models.catalog import find_use_case
+from models.sequences import skip_gram
 
 
 class Embedding(Artifact):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.errors import DataError
 from models.fraud import purchases
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.request_times import EARLIEST, ISO, LATEST
+from models.data.request_times import EARLIEST, ISO, LATEST
 
 MICROSECONDS = pa.timestamp("us")
 # Microseconds a unit has; nanoseconds are rounded down.

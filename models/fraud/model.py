@@ -9,10 +9,10 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from models.embedding import WordVectors
 from models.evaluation.costs import decision_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Recomputed, Views
+from models.sequences.embedding import WordVectors
 
 INPUTS = ("numeric", "codes", "past", "merchants")
 LABEL = "is_fraud"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from models.data.request_times import RequestTime, check_label_time
 from models.fraud.history import shared_history
 from models.fraud.history.online_history import LATE, OnlineHistory
 from models.fraud.history.point_in_time import (
@@ -20,7 +21,6 @@ from models.fraud.history.point_in_time import (
 )
 from models.fraud.identity import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, normalise_category, normalise_id
 from models.fraud.raw.columns import LARGEST, NO_DISTANCE, NO_TEXT
-from models.request_times import RequestTime, check_label_time
 
 Id = Annotated[
     str,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data_report import LISTED
+from models.data.data_report import LISTED
 from models.errors import DataError
 from models.fraud.raw.columns import TYPES
 from models.fraud.raw.duplicates import drop_copies, hash_rows

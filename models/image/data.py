@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.errors import DataError
 from models.image.raw import readers, sources
 from models.image.raw.class_folders import ONLY_TRAIN

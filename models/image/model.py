@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from models.image import layers, transfer
 
 INPUTS = ("pixels",)

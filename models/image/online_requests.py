@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
+from models.data.request_times import check_label_time
 from models.image.raw.conversion import MOST_BYTES, SUPPORTED, convert
 from models.image.raw.png import encode_pngs
-from models.request_times import check_label_time
 
 # A file in base64 is longer by a third.
 MOST_CHARACTERS = 4 * -(-MOST_BYTES // 3)

@@ -15,8 +15,6 @@ import orjson
 from pydantic import ValidationError
 
 from serving import rollout
-from serving.gateway.backend import Backend, PredictResult
-from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, TokenBucket
 from serving.gateway.feature_attribution import rank_attributions, vary_features
 from serving.gateway.gateway_metrics import STATES, GatewayMetrics
 from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
@@ -27,7 +25,9 @@ from serving.gateway.key_locks import KeyLocks
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import Value, encode_example
-from serving.gateway.model_client import ModelClient
+from serving.gateway.model_calls.backend import Backend, PredictResult
+from serving.gateway.model_calls.circuit_breaker import CLOSED, BreakerPolicy, TokenBucket
+from serving.gateway.model_calls.model_client import ModelClient
 from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.gateway.backend import Backend, PredictResult
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import encode_example
+from serving.gateway.model_calls.backend import Backend, PredictResult
 from serving.rollout import SHADOW
 from serving.status_errors import ServingError
 

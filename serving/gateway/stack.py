@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import cast
 
 from serving import rollout
-from serving.gateway.backend import EngineBackend, GrpcBackend
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.history.embedded_memory import EmbeddedMemory
 from serving.gateway.history.memory import Memory, StoreUnavailableError
+from serving.gateway.model_calls.backend import EngineBackend, GrpcBackend
 from serving.gateway.scoring import Scorer, ScoringOptions
 from serving.gateway.use_case_interface import Online, Shareable
 from serving.http import asyncio_server

@@ -7,7 +7,7 @@ import pytest
 from support.gateway_case import create_versions, open_gateway, read_logged_rows, run, score_purchase
 
 from serving import rollout
-from serving.gateway.circuit_breaker import CLOSED
+from serving.gateway.model_calls.circuit_breaker import CLOSED
 from serving.http.asyncio_server import Request
 from serving.status_errors import ServingError
 

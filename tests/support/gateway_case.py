@@ -12,11 +12,11 @@ import orjson
 
 from models.fraud.online_requests import Purchases
 from models.image.online_requests import Pictures
-from serving.gateway.backend import PredictResult
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
+from serving.gateway.model_calls.backend import PredictResult
 from serving.gateway.scoring import Scorer, ScoringOptions
 from serving.http.asyncio_server import Request, Response
 from serving.status_errors import ServingError

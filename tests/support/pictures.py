@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.image import data
 from models.image.case import CASE
 from models.image.raw import readers

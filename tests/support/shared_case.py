@@ -7,9 +7,9 @@ from typing import Any
 
 from models.fraud.online_requests import Purchases
 from models.image.online_requests import Pictures
-from serving.gateway.circuit_breaker import BreakerPolicy
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.model_calls.circuit_breaker import BreakerPolicy
 from serving.gateway.scoring import ScoringOptions
 from serving.gateway.stack import ServedCase, Stack, StackSettings
 from support.gateway_case import FakeBackend, create_versions

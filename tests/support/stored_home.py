@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.catalog import CASES
-from models.embedding import WordVectors
+from models.sequences.embedding import WordVectors
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address, store_server

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from tour import charts
 from tour.artifacts import curves
 from tour.artifacts.parts import Chart, Classes, Part, RunContext, Threshold, load_json

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import tensorflow as tf
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from tour.evidence import thresholds
 from tour.evidence.context import Context, explain_missing_pictures
 from tour.evidence.network import architecture

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_model_analysis as tfma
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from tour.evidence.context import Context
 from tour.evidence.result_types import Matrix, NotHere, Number, Result, Series, Table
 

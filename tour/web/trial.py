@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.catalog import CASES, find_use_case
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models import spans as span_folders
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.fraud.raw.columns import OPTIONAL, escape
 from models.fraud.raw.duplicates import RowIndex
 from models.fraud.raw.file_reader import FileContent, ReadOptions, read_file

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data_report import LISTED
+from models.data.data_report import LISTED
 from models.fraud.raw.duplicates import hash_rows
 from models.fraud.raw.file_reader import ReadOptions, read_file
 from models.fraud.raw.table_files import TableFile

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from models.data_rules import Rule
+from models.data.data_rules import Rule
 from models.fraud.event_times import UNITS
 from models.fraud.identity import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, MISSING
 from models.fraud.raw.columns import LARGEST, OPTIONAL, REQUIRED

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data_report import SplitCount, list_some
+from models.data.data_report import SplitCount, list_some
 
 DAY_US = 86_400_000_000
 # Purchases with a label that a split needs: with fewer no metric of it means anything.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.data_report import DataReport, SplitCount, list_some
+from models.data.data_report import DataReport, SplitCount, list_some
 from models.image.raw.class_folders import PARTS
 from models.image.raw.folder_contents import SYSTEM_FOLDERS
 from models.image.raw.inspection import InspectedImage, SpanInspection

@@ -1,6 +1,6 @@
 """What is read, converted, skipped and refused of images; the table in docs/data.md is written from it."""
 
-from models.data_rules import Rule
+from models.data.data_rules import Rule
 from models.image.raw.arrays import ARCHIVE, IDX, IDX_FILES
 from models.image.raw.class_folders import PARTS, USES
 from models.image.raw.conversion import LONGEST_SIDE, MOST_BYTES, MOST_PIXELS, REDUCED_PIXELS, SUPPORTED

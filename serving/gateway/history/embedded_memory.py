@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.gateway.circuit_breaker import CLOSED
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.first_answer import FirstAnswer
 from serving.gateway.history.memory import AppendedRecord, Seed
@@ -15,6 +14,7 @@ from serving.gateway.history.online_store import CHECKPOINT_ROWS, OnlineStore
 from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
+from serving.gateway.model_calls.circuit_breaker import CLOSED
 from serving.gateway.use_case_interface import HistoryChange, Online, Row
 
 POLL_SECONDS = 0.5

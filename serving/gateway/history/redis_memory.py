@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
-from serving.gateway.circuit_breaker import BreakerPolicy, CircuitBreaker
 from serving.gateway.history.first_answer import FirstAnswer, hash_key
 from serving.gateway.history.memory import AppendedRecord, Seed, StoreUnavailableError
 from serving.gateway.history.online_store import LabelConflictError
@@ -24,6 +23,7 @@ from serving.gateway.history.redis_client import describe_error, make_client
 from serving.gateway.history.redis_fill import ANSWER_FIELDS, LABEL, HistoryFill, label_record, request_record
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
+from serving.gateway.model_calls.circuit_breaker import BreakerPolicy, CircuitBreaker
 from serving.gateway.use_case_interface import HistoryChange, Row, Shareable
 
 Answer = TypeVar("Answer")

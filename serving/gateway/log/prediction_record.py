@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from serving.gateway.backend import PredictResult
 from serving.gateway.log.tf_example import Value
+from serving.gateway.model_calls.backend import PredictResult
 
 
 def describe_prediction(

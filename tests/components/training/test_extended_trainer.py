@@ -11,7 +11,7 @@ from tfx.types import Channel, channel_utils, standard_artifacts
 
 from components.training import extended_trainer, sequence_embedding
 from models.catalog import CASES
-from models.embedding import WordVectors
+from models.sequences.embedding import WordVectors
 from pipeline import graph, stages
 from pipeline.plan import Plan
 

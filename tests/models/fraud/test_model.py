@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.score_calibration import expected_calibration_error
-from models.embedding import WordVectors
 from models.fraud import features, model
 from models.fraud.case import CASE, ENCODERS
 from models.fraud.layers import Anomaly, Heads, Likeness, Views
+from models.sequences.embedding import WordVectors
 
 SETTINGS = {**CASE.settings["training"], "width": 8, "members": 3}
 SPECS = {

@@ -6,9 +6,9 @@ import orjson
 import pytest
 from support.gateway_case import PICTURE, PURCHASE, open_gateway, post, read_logged_rows, run, score_purchase
 
-from serving.gateway.circuit_breaker import BreakerPolicy
 from serving.gateway.log import prediction_log
 from serving.gateway.log.prediction_log import LogWriteError
+from serving.gateway.model_calls.circuit_breaker import BreakerPolicy
 from serving.gateway.scoring import ScoringOptions
 from serving.http.asyncio_server import Request
 from serving.status_errors import ServingError

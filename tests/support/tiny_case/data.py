@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.errors import DataError
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import skip_gram
 from models.catalog import CASES
-from models.embedding import WordVectors
 from models.fraud import model as fraud
 from models.image import layers
 from models.image import model as image
+from models.sequences import skip_gram
+from models.sequences.embedding import WordVectors
 from tour.evidence.data import embedding_vectors
 from tour.evidence.network import losses
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models import skip_gram
-from models.embedding import WordVectors
+from models.sequences import skip_gram
+from models.sequences.embedding import WordVectors
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Result, Series, Table
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context, explain_missing_pictures
 from tour.evidence.result_types import Result, Series, Table

@@ -17,7 +17,7 @@ from support.purchase_files import (
     write_text,
 )
 
-from models.data_report import DataReport
+from models.data.data_report import DataReport
 from models.errors import DataError
 from models.fraud import purchases
 from models.fraud.raw.account import account_for

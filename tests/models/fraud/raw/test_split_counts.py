@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from models.data_report import SplitCount
+from models.data.data_report import SplitCount
 from models.fraud.raw.split_counts import NEVER, count_labels, count_splits, describe_gaps, find_faults
 
 START = datetime(2026, 3, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.embedding import WordVectors
+from models.sequences.embedding import WordVectors
 
 BATCH = 2048
 # Noise words for each pair. The batch shares the drawn words; their mean loss is multiplied by this number.

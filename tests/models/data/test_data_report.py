@@ -1,6 +1,6 @@
 """The account of the data that was given."""
 
-from models.data_report import DataReport, SplitCount
+from models.data.data_report import DataReport, SplitCount
 
 REPORT = DataReport(
     settings={},

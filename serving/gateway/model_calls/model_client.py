@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from serving.gateway.backend import Backend, PredictResult
-from serving.gateway.circuit_breaker import BreakerPolicy, CircuitBreaker
 from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.model_calls.backend import Backend, PredictResult
+from serving.gateway.model_calls.circuit_breaker import BreakerPolicy, CircuitBreaker
 from serving.http.request_errors import RequestError
 from serving.status_errors import ServingError
 

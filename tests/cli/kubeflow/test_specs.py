@@ -8,7 +8,7 @@ import pytest
 from support.command import ROOT
 from support.in_process import run_in_process
 
-from cli import specs
+from cli.kubeflow import specs
 
 
 def test_missing_kubeflow_error_names_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cli.specs import compile_spec
+from cli.kubeflow.specs import compile_spec
 from models.catalog import find_use_case
 from pipeline.home import Home
 from pipeline.kubeflow import deployment

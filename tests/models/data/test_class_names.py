@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.class_names import list_classes
+from models.data.class_names import list_classes
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.data.request_times import EARLIEST, LATEST, check_label_time, parse_time
 from models.fraud.event_times import TimeFormatError, read_times
-from models.request_times import EARLIEST, LATEST, check_label_time, parse_time
 
 NOON = 1_767_614_400_000_000  # 2026-01-05 12:00:00 UTC
 

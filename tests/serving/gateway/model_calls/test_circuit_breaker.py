@@ -1,6 +1,13 @@
 """Circuit breaker and token bucket with a fake clock."""
 
-from serving.gateway.circuit_breaker import CLOSED, HALF_OPEN, OPEN, BreakerPolicy, CircuitBreaker, TokenBucket
+from serving.gateway.model_calls.circuit_breaker import (
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
+    BreakerPolicy,
+    CircuitBreaker,
+    TokenBucket,
+)
 
 
 def test_breaker_opens_after_failures_and_closes_after_a_success():

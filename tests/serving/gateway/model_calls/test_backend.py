@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.gateway_case import run
 
-from serving.gateway.backend import GrpcBackend
+from serving.gateway.model_calls.backend import GrpcBackend
 from serving.status_errors import ServingError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import skip_gram
-from models.embedding import WordVectors
+from models.sequences import skip_gram
+from models.sequences.embedding import WordVectors
 
 SETTINGS = {
     "embedding_size": 8,

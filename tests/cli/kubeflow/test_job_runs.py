@@ -8,7 +8,7 @@ import pytest
 from support.in_process import run_in_process
 from support.jobs_server import FakeJobsApi, run_fake_jobs_api
 
-from cli import job_runs
+from cli.kubeflow import job_runs
 from pipeline.kubeflow.jobs import job_run
 from pipeline.kubeflow.jobs.task_specs import TaskSpec
 
