@@ -20,6 +20,8 @@ from models.fraud.raw.text_tables import open_text_table
 from models.fraud.raw.values import read_categories, read_ids, read_numbers, simplify_type
 
 DAY_US = 86_400_000_000
+# What Arrow raises for a damaged file; names in its schema may be no text.
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 IDS = ("transaction_id", "customer_id", "merchant_id")
 
 
@@ -112,18 +114,19 @@ def read_file(file: TableFile, options: ReadOptions) -> FileContent:
         raw = table.read(columns)
     except DataError as error:
         return FileContent(_empty_table(), faults=[f"{file.path}: {escape(str(error))}"])
-    except (pa.ArrowException, OSError) as error:
-        reason = escape((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
-        return FileContent(
-            _empty_table(),
-            faults=[f"{file.path} cannot be read ({reason}); write it again or leave its span out with --spans."],
-        )
+    except DAMAGE as error:
+        return FileContent(_empty_table(), faults=[_describe_damage(str(file.path), error)])
     values = {name: raw[name] for name in columns}
     values |= {name: _repeat(file.partition[name], raw.num_rows, pa.string()) for name in folders}
     content = _convert(file, {ours: values[theirs] for ours, theirs in present.items()}, raw.num_rows, options)
     converted = Counter(content.converted) + Counter(table.conversions)
     unused = [escape(name) or "(unnamed)" for name in names if name not in present.values()]
     return FileContent(content.table, raw.num_rows, unused, content.absent, converted, content.faults)
+
+
+def _describe_damage(place: str, error: Exception) -> str:
+    reason = escape((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    return f"{place} cannot be read ({reason}); write it again or leave its span out with --spans."
 
 
 def _open(file: TableFile, options: ReadOptions) -> _RawTable:
@@ -145,6 +148,8 @@ def _convert(file: TableFile, columns: Mapping[str, pa.ChunkedArray], rows: int,
             place = "" if error.row is None else f", {file.name_row(error.row)}"
             theirs = options.mapping.get(name, name)
             faults.append(f"{file.path}{place}, column '{escape(theirs)}': {escape(error.reason.rstrip('.'))}.")
+        except DAMAGE as error:
+            faults.append(_describe_damage(f"{file.path}, column '{escape(options.mapping.get(name, name))}',", error))
     if not faults and (row := _find_early_label(result)) is not None:
         at, bought = result["label_time"][row], result["event_time"][row]
         faults = [

@@ -1,11 +1,13 @@
 """The account of a window: every file, row and column is used, or counted and named, or refused with place and remedy."""
 
+import base64
 import gzip
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.purchase_files import (
     ROWS,
@@ -208,6 +210,15 @@ def test_values_that_would_change_the_meaning_are_refused_with_their_row(
 ) -> None:
     write_parquet(tmp_path / "a.parquet", make_table(**changes))
     assert message in refusals(tmp_path)
+
+
+def test_a_zone_that_is_no_text_is_refused_with_its_column(tmp_path: Path) -> None:
+    zoned = pa.array(TIMES, pa.timestamp("us", "Zoné"))
+    path = write_parquet(tmp_path / "a.parquet", make_table(event_time=zoned))
+    schema = pq.read_metadata(path).metadata[b"ARROW:schema"]
+    damaged = base64.b64encode(base64.b64decode(schema).replace("é".encode(), b"\xff\xff"))
+    path.write_bytes(path.read_bytes().replace(schema, damaged))
+    assert f"{path}, column 'event_time', cannot be read ('utf-8' codec" in refusals(tmp_path)
 
 
 @pytest.mark.parametrize("name", [None, "notes.txt", "a.csv"])
