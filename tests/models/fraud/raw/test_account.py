@@ -203,7 +203,6 @@ def test_faults_of_several_files_and_columns_are_collected(tmp_path: Path) -> No
         ({"event_time": pa.array([TIMES[0], None, TIMES[2]])}, "row 2, column 'event_time': the time is missing"),
         ({"event_time": ["2026-01-05", "soon", "2026-01-05"]}, "row 2, column 'event_time': 'soon' is not a time"),
     ],
-    ids=str,
 )
 def test_values_that_would_change_the_meaning_are_refused_with_their_row(
     tmp_path: Path, changes: dict[str, Any], message: str
