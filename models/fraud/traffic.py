@@ -118,6 +118,8 @@ def read_generator_settings(source: str) -> dict[str, Any] | None:
 def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
     """Generate spans 0 to ``days`` - 1 with the training data's rows per day, so that customers and merchants are the same.
 
+    The purchases have ids of their own, as those that the gateway has answered join the training data at a retraining.
+
     Args:
         cache: Folder for generated spans.
         days: Number of days, those of the training data included.
@@ -127,10 +129,12 @@ def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[st
     try:
         drifts = [Drift.parse(text) for text in (*settings.get("drift", ()), *drift)]
         suffix = "".join(f"-{text}" for text in sorted(map(str, drifts))).replace(":", "_").replace("@", "_")
-        folder = cache / f"traffic-{settings['rows']}-{settings['days']}-{settings['data_seed']}-{days}{suffix}"
+        name = f"continuation-{settings['rows']}-{settings['days']}-{settings['data_seed']}-{days}{suffix}"
+        folder = cache / name
         if not (folder / "truth.json").exists():
             rows = settings["rows"] // settings["days"] * days
-            generate(folder, rows=rows, days=days, seed=settings["data_seed"], drift=drifts)
+            prefix = f"{purchases.stable_hash(name):08x}-"
+            generate(folder, rows=rows, days=days, seed=settings["data_seed"], drift=drifts, id_prefix=prefix)
     except ValueError as error:
         raise DataError(str(error)) from error
     return folder

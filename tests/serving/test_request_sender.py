@@ -138,6 +138,15 @@ def test_generated_purchases_are_continued_in_order_of_time(tmp_path, source):
     assert {label["label"] for label in labels} == {0, 1} and all("T" in label["label_time"] for label in labels)
 
 
+def test_continued_purchases_have_ids_of_their_own(tmp_path, source):
+    """What the gateway has answered joins the training data at a retraining, where an id is one purchase."""
+    tables = [purchases.requests(source, source, tmp_path, (0, 9), [], SETTINGS)]
+    tables += [purchases.requests(None, source, tmp_path, (10, last), [], SETTINGS) for last in (10, 11)]
+    tables += [purchases.requests(None, source, tmp_path, (10, 10), ["amount:2@10"], SETTINGS)]
+    ids = [body["transaction_id"] for table in tables for body, _ in table]
+    assert len(set(ids)) == len(ids)
+
+
 def test_purchases_continue_what_the_source_was_generated_with_and_not_the_settings(tmp_path, source):
     bodies = [body for body, _ in purchases.requests(None, source, tmp_path, (10, 10), [], SETTINGS | {"data_seed": 8})]
     again = [body for body, _ in purchases.requests(None, source, tmp_path / "other", (10, 10), [], SETTINGS)]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.fraud.generator.drift import CATEGORY_NAMES, Drift, assign_ids, inject
@@ -68,6 +69,7 @@ def generate(
     seed: int,
     drift: Sequence[Drift] = (),
     start: date = date(2026, 1, 5),
+    id_prefix: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Truth:
     """Write ``out/span-NNN/transactions.parquet`` for each day and ``out/truth.json``, atomically.
@@ -78,6 +80,8 @@ def generate(
         days: Number of spans, counted from 0; a row lies in its UTC day's span.
         seed: The same seed and arguments give the same bytes, whatever the order of ``drift``.
         start: Date of span 0.
+        id_prefix: Begins every ``transaction_id``. Data sets of one seed need different ones where they meet, since they
+            have equal ids otherwise.
         progress: Called with the number of days written and the number of all days.
 
     Raises:
@@ -96,7 +100,7 @@ def generate(
     columns, affected = generate_rows(world, rows, days, seed, start.weekday(), drift)
     labels = draw_labels(columns, seed)
     truth = _truth(world, columns, labels, days, seed, start, [(d, start, count) for d, count in affected])
-    _write(out, _table(world, columns, labels, seed, start), days, start, truth, progress)
+    _write(out, _table(world, columns, labels, seed, start, id_prefix), days, start, truth, progress)
     return truth
 
 
@@ -148,7 +152,7 @@ def draw_labels(rows: Rows, seed: int) -> Rows:
     return {"never": never < NEVER_SHARE, "delay": np.where(fraud, delay, float(LABEL_DELAY_DAYS))}
 
 
-def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa.Table:
+def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date, id_prefix: str) -> pa.Table:
     """Return the columns of the data, sorted by time and id."""
     name, time = _scramble(rows["id"], seed), rows["time"] // 1000 * 1000 + _origin(start)
     order = np.lexsort((name, time))
@@ -156,7 +160,7 @@ def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa
     time, label_time = time[order], time[order] + (labels["delay"][order] * 86_400).astype(np.int64) * 1_000_000
     return pa.table(
         {
-            "transaction_id": _hex(name[order]),
+            "transaction_id": pc.binary_join_element_wise(id_prefix, _hex(name[order]), ""),
             "event_time": pa.array(time).cast(pa.timestamp("us")),
             "customer_id": take_names([f"c{i:06d}" for i in range(len(world.rate))], rows["customer"]),
             "merchant_id": take_names([f"m{i:05d}" for i in range(len(world.where))], rows["merchant"]),

@@ -65,7 +65,7 @@ def test_own_rows_that_training_held_out_are_sent_with_their_labels(home: Path, 
     assert sent == [f"own-{day}-{n}" for day in range(DAYS - HELD_OUT, DAYS) for n in range(4)]
     labels = {row["label/key"][0].decode(): row["label/value"][0] for row in read_logged_rows(home, folder="labels")}
     assert labels == {key: int(key[-1]) % 2 for key in sent}
-    assert not list((home / "data").glob("traffic-*"))
+    assert not list((home / "data").glob("continuation-*"))
 
 
 def test_generated_data_is_continued(home: Path, gateway: str, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_generated_data_is_continued(home: Path, gateway: str, tmp_path: Path) -
     save_source(home, tmp_path / "generated", f"0:{DAYS - 1}", columns="", **SPLITS)
     result = run_in_process("traffic", "fraud", "--rate", 0, "--gateway", gateway, "--home", home, "--json")
     assert result.returncode == 0 and json.loads(result.stdout)["sent"] > 20, result.stderr
-    assert [path.name for path in (home / "data").iterdir()] == [f"traffic-400-{DAYS}-5-{DAYS + 3}"]
+    assert [path.name for path in (home / "data").iterdir()] == [f"continuation-400-{DAYS}-5-{DAYS + 3}"]
 
 
 def test_data_that_is_gone_is_named_and_nothing_is_sent(home: Path, gateway: str, tmp_path: Path) -> None:
