@@ -105,7 +105,7 @@ class Plan:
             cache_key.digest("pipeline.graph", "models.training.entry_point", *modules),
             [version(name) for name in PACKAGES],
         ]
-        home = json.dumps(f"{Path(self.versions).parents[1]}/")[1:-1]
+        home = json.dumps(f"{Path(self.versions).parent.parent}/")[1:-1]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).replace(home, "").encode()).hexdigest()[:16]
 
 

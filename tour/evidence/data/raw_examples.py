@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 import tensorflow as tf
 
 from models import input as reading
@@ -119,10 +120,9 @@ def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
     read, settings = context.case.load("data").read_raw, context.settings["data"]
     # Most cases have the eval split in their last spans.
     for batch in (batch for folder in reversed(window.values()) for batch in read(folder, settings)):
-        row = int(np.argmax(batch[context.case.key].to_numpy(zero_copy_only=False) == key))
-        values = {name: batch[name][row].as_py() for name in batch.schema.names}
-        if values[context.case.key] == key:
-            return list(values.items())
+        row = pc.index(batch[context.case.key], key).as_py()
+        if row >= 0:
+            return [(name, batch[name][row].as_py()) for name in batch.schema.names]
     raise ValueError(
         f"The record {key} is missing in the raw spans in {run['source']}. Restore the spans that the run read."
     )
