@@ -87,13 +87,13 @@ class Plan:
     def fingerprint(self) -> str:
         """Hash everything that determines the result: data, settings, schema, code, libraries.
 
-        Paths in the home count relative to it, so that a home that was moved reuses its runs.
+        The content of the data counts, not its place, and other paths in the home count relative to it, so that a home that
+        was moved or copied reuses its runs.
         """
         names = ("data", "features", "model", "evaluation", "sentences")
         modules = [self.case.module(name) for name in names]
         parts = [
             self.case.name,
-            self.source,
             self.first,
             self.last,
             self.settings,
