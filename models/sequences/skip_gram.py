@@ -86,7 +86,7 @@ class SkipGramModel(tf.Module):
         a step does not grow with the vocabulary, unlike a full softmax. Here the sequence of a card's merchants is the
         sentence.
     Evidence: tour.evidence.data.embedding_vectors.word2vec
-    Proof: tests/models/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
+    Proof: tests/models/sequences/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
     """
 
     def __init__(self, words: int, size: int, num_sampled: int, rate: float, seed: int):
