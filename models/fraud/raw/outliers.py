@@ -1,4 +1,4 @@
-"""Purchases whose times lie far from all others: where they are, and how a person is told."""
+"""Purchases whose times lie far from all others: finds them and describes them with their places."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -46,5 +46,5 @@ RULES = (
     Rule("Classes", "one image; no image in eval; a class folder without files", "used", "and a note"),
     Rule("Classes", "fewer than two classes; a class without images in train; a split without images", "refused"),
     Rule("Classes", "names that are no folder's, a span's or have control characters", "refused"),
-    Rule("Classes", "a class folder with files of which none is an image", "refused"),
+    Rule("Classes", "a class folder that has files but no image", "refused"),
 )
