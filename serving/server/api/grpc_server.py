@@ -53,9 +53,10 @@ def create_server(
         )
     )
     if health is not None:
-        from grpc_health.v1 import health_pb2_grpc
+        from serving.server.api import grpc_health
 
-        health_pb2_grpc.add_HealthServicer_to_server(health, grpc_server)
+        checks = MessageReceiver(grpc_health.SLOTS, large.free_memory)
+        grpc_server.add_generic_rpc_handlers((grpc_health.create_handlers(health, checks),))
     try:
         return grpc_server, grpc_server.add_insecure_port(address)
     except RuntimeError:

@@ -46,13 +46,18 @@ class MessageReceiver:
 
     def _create_handler(self, method: Method) -> Any:
         async def handle(requests: Any, context: Context) -> bytes:
-            try:
-                messages = [await self.receive(context)]
-            except ServingError as error:
-                await context.abort(grpc.StatusCode[error.status], error.message)
+            messages = [await self.receive_or_abort(context)]
             return await method(messages.pop(), context)  # this frame keeps no reference to the message
 
         return handle
+
+    async def receive_or_abort(self, context: Context) -> bytes:
+        """Return the message of a call; end the call if it is refused."""
+        try:
+            return await self.receive(context)
+        except ServingError as error:
+            await context.abort(grpc.StatusCode[error.status], error.message)
+            raise
 
     async def receive(self, context: Context) -> bytes:
         """Return the message of a call.

@@ -47,6 +47,51 @@ def test_health_reports_all_services_as_serving(client):
     assert expect_error(stub.Check, health_pb2.HealthCheckRequest(service="other"))[0] == "NOT_FOUND"
 
 
+def test_watch_reports_the_status(client):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    call = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+    assert next(call).status == 1
+    call.cancel()
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+@pytest.mark.parametrize("length", [(4 << 10) - 2, 1 << 19])
+def test_large_health_request_is_refused(client, method, length):
+    """Three bytes precede the name of a service, so that the smallest of these requests is one byte too long."""
+    from grpc_health.v1 import health_pb2
+
+    request = health_pb2.HealthCheckRequest(service="a" * length).SerializeToString()
+    kind = client.channel.unary_unary if method == "Check" else client.channel.unary_stream
+    call = kind(f"/grpc.health.v1.Health/{method}")
+    status, message = expect_error(lambda data, **options: list(call(data, **options)), request)
+    assert status == "RESOURCE_EXHAUSTED" and f"{len(request)} bytes; at most 4096 are read" in message
+
+
+def test_largest_health_request_is_answered(client):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    stub, request = health_pb2_grpc.HealthStub(client.channel), health_pb2.HealthCheckRequest(service="a" * 4093)
+    assert len(request.SerializeToString()) == 4 << 10
+    assert expect_error(stub.Check, request)[0] == "NOT_FOUND"
+    call = stub.Watch(request, timeout=20)
+    assert next(call).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    call.cancel()
+
+
+def test_health_answers_while_large_health_requests_arrive():
+    """More of them than may arrive at once; each is refused, and the small one between them is answered."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with run_model_server(ServerOptions(grpc_port=0, rest_port=0, poll=POLL, max_body=64 << 20)) as app:
+        client = ModelServerClient(app)
+        check = client.channel.unary_unary("/grpc.health.v1.Health/Check")
+        calls = [check.future(bytes(32 << 20), timeout=30) for _ in range(6)]
+        assert health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest(), timeout=20).status
+        assert {call.code().name for call in calls} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+        client.close()
+
+
 def test_disabled_health_metrics_and_batching_are_absent(served_folder):
     models = [ModelConfig("signatures", str(served_folder / "signatures"))]
     options = ServerOptions(
