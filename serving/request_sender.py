@@ -5,11 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 import orjson
 
+REPLAYED = b"idempotent-replayed"
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 Check = Callable[[Mapping[str, Any]], str | None]
 
@@ -22,6 +23,7 @@ class TrafficReport:
         sent: Number of requests.
         seconds: Time from the first request to the last answer.
         statuses: Number of answers by HTTP status; 0 for a broken connection.
+        replayed: Number of answers that were the first answer to an earlier request.
         wrong: Number of answers with status 200 that failed the check, by reason.
         latencies: Seconds of each answer with status 200, counted from the time at which the request was due.
         versions: Number of answers by model version.
@@ -32,6 +34,7 @@ class TrafficReport:
     sent: int = 0
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
+    replayed: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     versions: Counter[int] = field(default_factory=Counter)
@@ -55,6 +58,7 @@ class TrafficReport:
         return {
             "sent": self.sent,
             "failed": self.failed,
+            "replayed": self.replayed,
             "seconds": self.seconds,
             "rate": self.sent / self.seconds if self.seconds else 0.0,
             "milliseconds": self.percentiles(),
@@ -65,13 +69,22 @@ class TrafficReport:
         }
 
 
+class Reply(NamedTuple):
+    """Status and body of an answer, and whether it is the first answer to an earlier request."""
+
+    status: int
+    body: bytes
+    replayed: bool
+
+
 class ClientConnection(asyncio.Protocol):
     """Client side of one HTTP/1.1 connection; sends one request at a time."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._answer: asyncio.Future[Reply] | None = None
         self._body: list[bytes] = []
+        self._replayed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -84,19 +97,23 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Notice whether the answer is that of an earlier request."""
+        self._replayed |= name.lower() == REPLAYED
+
     def on_body(self, part: bytes) -> None:
         self._body.append(part)
 
     def on_message_complete(self) -> None:
         """Complete the pending request."""
         if self._answer and not self._answer.done():
-            self._answer.set_result((self._parser.get_status_code(), b"".join(self._body)))
+            self._answer.set_result(Reply(self._parser.get_status_code(), b"".join(self._body), self._replayed))
         if not self._parser.should_keep_alive():
             self.transport.close()
 
-    def ask(self, head: bytes, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
-        """Send a request; return a future of the answer's status and body."""
-        self._parser, self._body = httptools.HttpResponseParser(self), []
+    def ask(self, head: bytes, body: bytes) -> "asyncio.Future[Reply]":
+        """Send a request; return a future of the reply."""
+        self._parser, self._body, self._replayed = httptools.HttpResponseParser(self), [], False
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         return self._answer
@@ -123,6 +140,7 @@ class Sender:
     ) -> None:
         self.host, self.port, self.check, self.on_answer = host, port, check, on_answer
         self.report = TrafficReport()
+        self._ids: set[str] = set()
         self._head = f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
 
     async def run(self, bodies: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> TrafficReport:
@@ -164,8 +182,8 @@ class Sender:
         try:
             if connection.transport.is_closing():
                 connection = await self._connect()
-            status, answer = await connection.ask(self._head, body)
-            self._count_answer(body, status, answer, time.perf_counter() - due)
+            reply = await connection.ask(self._head, body)
+            self._count_answer(body, reply, time.perf_counter() - due)
         except OSError as error:
             self._count_error(0, str(error))
             await asyncio.sleep(0.05)
@@ -174,20 +192,28 @@ class Sender:
     async def _connect(self) -> ClientConnection:
         return (await asyncio.get_running_loop().create_connection(ClientConnection, self.host, self.port))[1]
 
-    def _count_answer(self, body: bytes, status: int, data: bytes, latency: float) -> None:
-        if status != 200:
-            self._count_error(status, data.decode(errors="replace")[:300])
+    def _count_answer(self, body: bytes, reply: Reply, latency: float) -> None:
+        if reply.status != 200:
+            self._count_error(reply.status, reply.body.decode(errors="replace")[:300])
             return
-        answer, report = orjson.loads(data), self.report
+        answer, report = orjson.loads(reply.body), self.report
         report.statuses[200] += 1
+        report.replayed += reply.replayed
         report.latencies.append(latency)
         for counter, name in ((report.versions, "version"), (report.decisions, "decision")):
             if name in answer:
                 counter[answer[name]] += 1
-        problem = self.check(answer)
-        if problem:
+        if problem := self._find_repeated_id(answer, reply) or self.check(answer):
             report.wrong[problem] += 1
         self.on_answer(body, answer)
+
+    def _find_repeated_id(self, answer: Mapping[str, Any], reply: Reply) -> str | None:
+        """Describe a prediction id that an earlier answer had; that of a replayed answer may repeat."""
+        identity = answer.get("prediction_id")
+        is_repeated = identity in self._ids and not reply.replayed
+        if identity is not None:
+            self._ids.add(identity)
+        return "a repeated prediction id" if is_repeated else None
 
     def _count_error(self, status: int, text: str) -> None:
         self.report.statuses[status] += 1

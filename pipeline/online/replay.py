@@ -5,7 +5,7 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,9 @@ async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int)
     from serving.request_sender import Sender
 
     rows, label_by_request, labels = await asyncio.to_thread(_start_iterator, _load_rows(options, module)), {}, []
-    ids: set[str] = set()
     stopped = asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # only the main thread can handle signals
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-
-    def check(answer: Mapping[str, Any]) -> str | None:
-        is_repeated = answer["prediction_id"] in ids
-        ids.add(answer["prediction_id"])
-        return "a repeated prediction id" if is_repeated else module.check(answer)
 
     def bodies() -> Iterator[bytes]:
         for body, label in rows:
@@ -104,7 +98,7 @@ async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int)
         if data in label_by_request:
             labels.append({"prediction_id": answer["prediction_id"], **label_by_request.pop(data)})
 
-    sender = Sender(host, port, f"/v1/{options.case}/score", check, collect_label)
+    sender = Sender(host, port, f"/v1/{options.case}/score", module.check, collect_label)
     with make_progress_bar(make_console(stderr=True)) as bar:
         task = bar.add_task("sending", total=options.seconds or None)
         sending = asyncio.ensure_future(sender.run(bodies(), options.rate, options.connections, options.seconds))
@@ -176,8 +170,11 @@ def _check_source(options: TrafficOptions, source: str) -> None:
 def _print_report(report: dict[str, Any]) -> None:
     console = make_console()
     times = ", ".join(f"{name} {value:.2f}" for name, value in report["milliseconds"].items())
+    replayed = f", {report['replayed']} answered as when they were sent before" if report["replayed"] else ""
     console.print(
-        f"{report['sent']} requests in {report['seconds']:.1f} s, {report['rate']:.0f}/s, {report['failed']} failed",
+        f"{report['sent']} requests in {report['seconds']:.1f} s, {report['rate']:.0f}/s, "
+        f"{report['failed']} failed{replayed}",
+        soft_wrap=True,
     )
     console.print(f"milliseconds: {times or 'none'}")
     for name in ("statuses", "versions", "decisions", "wrong", "refusals"):

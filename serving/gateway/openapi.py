@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.gateway.late_labels import AllLabelled, Label, Labelled, Labels
+from serving.gateway.request_headers import MAX_REQUEST_ID, REPEATED, REQUEST_ID
 from serving.gateway.use_case_interface import Online
 
 REF = "#/components/schemas/{model}"
@@ -25,7 +26,21 @@ EXPLAIN = {
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
 
+REQUEST_ID_HEADER = {
+    "name": REQUEST_ID,
+    "in": "header",
+    "required": False,
+    "description": "Names the request, so that it can be sent again: the first answer is then returned.",
+    "schema": {"type": "string", "maxLength": MAX_REQUEST_ID},
+}
 REPEATS = " A repeated request gets its first answer; the same id with another content is a 409."
+REPEATED_HEADER = {
+    REPEATED[0]: {
+        "description": "Present if this is the first answer to a request that was sent before.",
+        "required": False,
+        "schema": {"type": "string", "enum": [REPEATED[1]]},
+    }
+}
 
 
 class Error(BaseModel):
@@ -69,17 +84,17 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for name, online in cases.items():
         parameters = [TRACEPARENT, *([EXPLAIN] if online.explained_features else [])]
-        statuses = (400, *((409,) if online.has_history else ()), 413, 415, 422, 429, 500, 503, 504)
-        paths[f"/v1/{name}/score"] = {
-            "post": _make_operation(
-                f"score_{name}",
-                f"Score one {_get_title(online.Request).lower()}.{REPEATS if online.has_history else ''}",
-                online.Request,
-                answers[name],
-                statuses,
-                parameters,
-            )
-        }
+        parameters += [] if online.has_history else [REQUEST_ID_HEADER]
+        operation = _make_operation(
+            f"score_{name}",
+            f"Score one {_get_title(online.Request).lower()}.{REPEATS}",
+            online.Request,
+            answers[name],
+            (400, 409, 413, 415, 422, 429, 500, 503, 504),
+            parameters,
+        )
+        operation["responses"]["200"]["headers"] = REPEATED_HEADER
+        paths[f"/v1/{name}/score"] = {"post": operation}
     paths["/labels"] = {
         "post": _make_operation(
             "label",

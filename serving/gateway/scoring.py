@@ -1,9 +1,7 @@
 """Scores the requests of one case: from a request's bytes to a response whose record is on disk."""
 
 import asyncio
-import re
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,14 +26,12 @@ from serving.gateway.log.tf_example import Value, encode_example
 from serving.gateway.model_calls.backend import Backend, PredictResult
 from serving.gateway.model_calls.circuit_breaker import CLOSED, BreakerPolicy, TokenBucket
 from serving.gateway.model_calls.model_client import ModelClient
+from serving.gateway.request_headers import REPEATED, parse_trace, read_request_id
 from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
 from serving.http.request_errors import RequestError, to_request_error
-
-REPEATED = ("idempotent-replayed", "true")  # header of the first answer to a request that is sent again
-TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -142,9 +138,10 @@ class Scorer:
         self.in_flight += 1
         try:
             row, trace = self._parse_row(request.body), parse_trace(request.headers)
-            # A row without history may be scored again, by a newer version; a purchase happens once.
-            async with self._locks.hold(self.online.key(row)) if self.online.has_history else nullcontext():
-                body, is_repeated = await self._answer(row, explain, trace)
+            # A row with history, such as a purchase, happens once; any other may be scored again, by a newer version.
+            request_id = self.online.key(row) if self.online.has_history else read_request_id(request.headers)
+            async with self._locks.hold(request_id) if request_id else nullcontext():
+                body, is_repeated = await self._answer(row, request_id, explain, trace)
         except LogWriteError as error:
             raise RequestError(503, str(error), 1.0) from None
         except StoreUnavailableError as error:
@@ -184,10 +181,10 @@ class Scorer:
         except ValueError as error:
             raise RequestError(422, str(error)) from None
 
-    async def _answer(self, row: Row, explain: bool, trace: str) -> tuple[bytes, bool]:
+    async def _answer(self, row: Row, request_id: str, explain: bool, trace: str) -> tuple[bytes, bool]:
         """Return the answer as JSON, and whether it is the first answer to a repeated request."""
-        key, digest = self.online.key(row), hash_content(row) if self.online.has_history else ""
-        features, change, earlier = await self.memory.recall(row)
+        key, digest = self.online.key(row), hash_content(row) if request_id else ""
+        features, change, earlier = await self.memory.recall(row, request_id)
         if earlier:
             return self._repeat(earlier, digest), True
         arm, version = self.rollout.choose_arm(key)
@@ -201,9 +198,9 @@ class Scorer:
         if explain:
             scores = [other["score"] for other in others]
             body["reasons"] = rank_attributions(features, varied, answer["score"], scores)
-        first, journal = FirstAnswer(key, digest, orjson.dumps(body)), self.online.journal(row)
+        first, journal = FirstAnswer(request_id, digest, orjson.dumps(body)), self.online.journal(row)
         served = describe_prediction(identity, key, result, arm, answer, trace) | {JOURNAL: orjson.dumps(journal)}
-        served |= first.fields() if self.online.has_history else {}
+        served |= first.fields(key)
         # Nothing is awaited between reading the log's position and appending the record there.
         record = AppendedRecord(position, self.log.append(examples[0] + encode_example(served)))
         if other_gateways := await self.memory.remember(journal, change, first, record):
@@ -218,7 +215,7 @@ class Scorer:
         """Return the first answer to a request that is sent again.
 
         Raises:
-            RequestError: if the key was used for a row with another content.
+            RequestError: if the id was used for a row with another content.
         """
         is_same = earlier.digest == digest
         self.metrics.repeats.labels(self.name, "repeated" if is_same else "conflict").inc()
@@ -226,7 +223,7 @@ class Scorer:
             identity = orjson.loads(earlier.body)["prediction_id"]
             raise RequestError(
                 409,
-                f"'{earlier.key}' was sent before with another content (prediction {identity}); "
+                f"'{earlier.request_id}' was sent before with another content (prediction {identity}); "
                 "send a new row with an id of its own, or repeat the first request unchanged.",
             )
         return earlier.body
@@ -256,9 +253,3 @@ class Scorer:
             counter.labels(self.name).inc(total - counter.labels(self.name)._value.get())
         for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
-
-
-def parse_trace(headers: Mapping[str, str]) -> str:
-    """Return a request's W3C trace context; empty if it has none or an invalid one."""
-    trace = headers.get("traceparent", "")
-    return trace if TRACE.fullmatch(trace) else ""

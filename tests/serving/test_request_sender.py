@@ -20,6 +20,7 @@ from models.image.data import _share
 from models.image.raw import readers
 from models.image.raw.sources import store_digits
 from serving.http import asyncio_server
+from serving.http.asyncio_server import Response
 from serving.request_sender import Sender, TrafficReport
 from serving.status_errors import ServingError
 
@@ -58,6 +59,27 @@ def test_every_body_is_sent_once_and_answers_are_counted(tmp_path):
     assert (report.sent, report.failed, report.statuses, report.versions) == (200, 0, {200: 200}, {2: 200})
     assert sorted(sent) == sorted(bodies(200)) and len(report.latencies) == 200
     assert report.decisions == {"pass": 200} and json.dumps(report.plain())
+
+
+def test_replayed_answers_are_counted_and_no_other_may_repeat_a_prediction_id(tmp_path):
+    async def send_twice(port):
+        await sender(port).run(bodies(3), 0, 1)
+        return await sender(port).run(bodies(5) + bodies(1), 0, 1)
+
+    report = run_against_gateway(tmp_path, send_twice)
+    assert (report.sent, report.failed, report.replayed, report.plain()["replayed"]) == (6, 0, 4, 4)
+
+    async def answer_always_the_same(request):
+        return Response(200, b'{"prediction_id":"a"}')
+
+    async def work():
+        server = await asyncio_server.serve(answer_always_the_same, "127.0.0.1", 0)
+        try:
+            return await sender(server.port).run(bodies(3), 0, 1)
+        finally:
+            await server.close()
+
+    assert asyncio.run(work()).wrong == {"a repeated prediction id": 2}
 
 
 def test_error_statuses_and_wrong_answers_are_failures(tmp_path):

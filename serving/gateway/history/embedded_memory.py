@@ -81,9 +81,9 @@ class EmbeddedMemory:
         """Start writing checkpoints."""
         self._writer = asyncio.get_running_loop().create_task(self._write_checkpoints())
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], None, FirstAnswer | None]:
+    async def recall(self, row: Row, request_id: str) -> tuple[dict[str, Value], None, FirstAnswer | None]:
         """See ``Memory``."""
-        earlier = self.store.requests.find(self.online.key(row)) if self.online.has_history else None
+        earlier = self.store.requests.find(request_id) if request_id else None
         return self.online.features(row), None, earlier
 
     async def remember(
@@ -91,8 +91,8 @@ class EmbeddedMemory:
     ) -> None:
         """See ``Memory``."""
         self.online.remember(journal)
-        if self.online.has_history:
-            self.store.requests.add(answer.key, record.position)
+        if answer.request_id:
+            self.store.requests.add(answer.request_id, record.position)
         self._new += 1
 
     async def is_new_label(self, key: str, label: int | str) -> bool:

@@ -64,8 +64,14 @@ class Memory(Protocol):
     def can_remove_file(self, file: int) -> bool:
         """Return whether a file of the prediction log is no longer needed to restore the memory."""
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange | None, FirstAnswer | None]:
-        """Return the row's features, the change to pass to :meth:`remember`, and the first answer for the row's key, if any.
+    async def recall(
+        self, row: Row, request_id: str
+    ) -> tuple[dict[str, Value], HistoryChange | None, FirstAnswer | None]:
+        """Return the row's features, the change to pass to :meth:`remember`, and the request's first answer, if any.
+
+        Args:
+            row: The row to score.
+            request_id: The id under which the client may repeat the request; empty if it gave none.
 
         Raises:
             StoreUnavailableError: if the memory does not answer.
@@ -74,7 +80,7 @@ class Memory(Protocol):
     async def remember(
         self, journal: list[Any], change: HistoryChange | None, answer: FirstAnswer, record: AppendedRecord
     ) -> FirstAnswer | None:
-        """Add a row to the history, and its answer for later requests of the same key.
+        """Add a row to the history, and its answer for later requests of the same id.
 
         Args:
             journal: The row's journal.
@@ -83,7 +89,7 @@ class Memory(Protocol):
             record: The row's record in the prediction log.
 
         Returns:
-            None; or, if another gateway has answered the same key meanwhile, its answer, and nothing was added.
+            None; or, if another gateway has answered the same request meanwhile, its answer, and nothing was added.
 
         Raises:
             LogWriteError: if the record cannot be written.

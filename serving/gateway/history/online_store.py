@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.history.first_answer import DIGEST, KEY, hash_key
+from serving.gateway.history.first_answer import hash_key, read_request_id
 from serving.gateway.history.memory_checkpoint import Checkpoint
 from serving.gateway.history.request_index import RequestIndex
 from serving.gateway.log.log_files import LogPosition, first_file, next_position, read_log
@@ -86,8 +86,7 @@ class OnlineStore:
         began, rows, labels = time.monotonic(), 0, 0
         self._load()
         for position, record in read_log(self.folder / PREDICTIONS, self.at):
-            if self.online.has_history:
-                self._replay(record, position)
+            self._replay(record, position)
             rows, self.at = rows + 1, next_position(position, record)
             if rows % CHECKPOINT_ROWS == 0:
                 progress(rows)
@@ -97,10 +96,10 @@ class OnlineStore:
         return RestoreResult(rows, labels, time.monotonic() - began)
 
     def _replay(self, record: bytes, position: LogPosition) -> None:
-        fields = decode(record, (JOURNAL, KEY, DIGEST))
-        self.online.remember(orjson.loads(fields[JOURNAL][0]))
-        if DIGEST in fields:  # older gateways did not store their answers
-            self.requests.add(fields[KEY][0].decode(), position)
+        if self.online.has_history:
+            self.online.remember(read_journal(record))
+        if request_id := read_request_id(record):
+            self.requests.add(request_id, position)
 
     def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Add a label to the history; return False if the row has it already.

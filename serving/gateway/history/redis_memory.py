@@ -109,9 +109,9 @@ class RedisMemory:
         """Return True: no log file is needed to restore this memory."""
         return True
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange, FirstAnswer | None]:
+    async def recall(self, row: Row, request_id: str) -> tuple[dict[str, Value], HistoryChange, FirstAnswer | None]:
         """Read the row's records in one round trip; see ``Memory``."""
-        names, key = self.online.names(row), self.online.key(row)
+        names = self.online.names(row)
 
         async def read() -> list[Any]:
             # Typed as Any: commands on a pipeline are queued until execute(), but redis-py types them as awaitable.
@@ -119,7 +119,7 @@ class RedisMemory:
             async with commands as pipeline:
                 for name in names:
                     pipeline.hgetall(self.prefix + name)
-                pipeline.hmget(self.prefix + request_record(hash_key(key)), ANSWER_FIELDS)
+                pipeline.hmget(self.prefix + request_record(hash_key(request_id)), ANSWER_FIELDS)
                 pipeline.exists(self._filling.filled_key)
                 replies = await pipeline.execute()
             if not replies.pop():
@@ -128,7 +128,7 @@ class RedisMemory:
 
         *records, earlier = await self._call(read)
         try:
-            return *self.online.features_from_records(row, records), _to_first_answer(key, earlier)
+            return *self.online.features_from_records(row, records), _to_first_answer(request_id, earlier)
         except (ValueError, TypeError) as error:
             keys = " or ".join(self.prefix + name for name in names)
             raise StoreUnavailableError(
@@ -144,10 +144,11 @@ class RedisMemory:
         """
         assert change is not None, "recall() returned it"
         await asyncio.shield(record.written)  # other requests wait for the same future
-        keys = [self.prefix + name for name in (change.record, change.counts, request_record(hash_key(answer.key)))]
+        request = request_record(hash_key(answer.request_id))
+        keys = [self.prefix + name for name in (change.record, change.counts, request)]
         drop: list[Any] = [len(change.drop), *change.drop, *change.drop_counts]
         values = [change.field, change.value, change.counted, self._retention_ms, *drop, answer.digest, answer.body]
-        return _to_first_answer(answer.key, await self._call(lambda: self._answer(keys, values)))
+        return _to_first_answer(answer.request_id, await self._call(lambda: self._answer(keys, values)))
 
     async def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; see ``Memory``."""
@@ -206,9 +207,9 @@ class _HistoryLostError(Exception):
     """The store answers, but the filled history is gone."""
 
 
-def _to_first_answer(key: str, reply: Any) -> FirstAnswer | None:
+def _to_first_answer(request_id: str, reply: Any) -> FirstAnswer | None:
     """Return the answer from a reply: digest and answer, or nothing."""
-    return FirstAnswer(key, reply[0], reply[1].encode()) if isinstance(reply, list) and reply[0] else None
+    return FirstAnswer(request_id, reply[0], reply[1].encode()) if isinstance(reply, list) and reply[0] else None
 
 
 def _is_new(key: str, label: int | str, previous: str | None) -> bool:

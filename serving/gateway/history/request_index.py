@@ -1,4 +1,4 @@
-"""Finds the first prediction of a key in the prediction log, so that a repeated request gets its first answer."""
+"""Finds the first prediction of a request in the prediction log, so that a repeated request gets its first answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
@@ -11,7 +11,7 @@ OFFSET_BITS = 40  # a log file is smaller than a terabyte
 
 
 class RequestIndex:
-    """Position of the first prediction by the hash of its key. An entry takes about 150 bytes of memory.
+    """Position of the first prediction by the hash of the request's id. An entry takes about 150 bytes of memory.
 
     Args:
         folder: The folder of the prediction log.
@@ -21,17 +21,17 @@ class RequestIndex:
         self.folder = folder
         self._places: dict[int, int] = {}
 
-    def add(self, key: str, place: LogPosition) -> None:
-        """Store the position of a key's prediction. Entries stay in the order of the log."""
-        number = hash_key(key)
+    def add(self, request_id: str, place: LogPosition) -> None:
+        """Store the position of a request's prediction. Entries stay in the order of the log."""
+        number = hash_key(request_id)
         self._places.pop(number, None)
         self._places[number] = place.file << OFFSET_BITS | place.offset
 
-    def find(self, key: str) -> FirstAnswer | None:
-        """Return the key's first answer; None if there is none, or if its record is not in the log."""
-        place = self._places.get(hash_key(key))
+    def find(self, request_id: str) -> FirstAnswer | None:
+        """Return the request's first answer; None if there is none, or if its record is not in the log."""
+        place = self._places.get(hash_key(request_id))
         answer = None if place is None else self.read(LogPosition(*_to_pair(place)))
-        return answer if answer and answer.key == key else None
+        return answer if answer and answer.request_id == request_id else None
 
     def read(self, place: LogPosition) -> FirstAnswer | None:
         """Return the answer at a position of the log; None if it is not there any more."""

@@ -68,6 +68,16 @@ def test_own_rows_that_training_held_out_are_sent_with_their_labels(home: Path, 
     assert not list((home / "data").glob("continuation-*"))
 
 
+def test_rows_that_are_sent_twice_get_their_first_answers(home: Path, gateway: str) -> None:
+    words = ["traffic", "fraud", "--rate", 0, "--gateway", gateway, "--home", home]
+    assert run_in_process(*words).returncode == 0
+    logged = read_logged_rows(home)
+    result = run_in_process(*words)
+    assert result.returncode == 0, result.stdout
+    assert f"0 failed, {4 * HELD_OUT} answered as when they were sent before" in result.stdout
+    assert read_logged_rows(home) == logged and len(logged) == 4 * HELD_OUT
+
+
 def test_generated_data_is_continued(home: Path, gateway: str, tmp_path: Path) -> None:
     generate(tmp_path / "generated", rows=400, days=DAYS, seed=5)
     save_source(home, tmp_path / "generated", f"0:{DAYS - 1}", columns="", **SPLITS)

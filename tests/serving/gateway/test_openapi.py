@@ -64,3 +64,14 @@ def test_responses_match_the_openapi_document(document, path, mode):
         check()
     except Unsatisfiable as error:
         assert mode == GenerationMode.NEGATIVE and path in ("/healthz", "/readyz", "/metrics"), error
+
+
+@pytest.mark.parametrize(("path", "named"), [("/v1/fraud/score", False), ("/v1/image/score", True)])
+def test_document_describes_repeated_requests(document, path, named):
+    operation = document.raw_schema["paths"][path]["post"]
+    assert operation["responses"]["200"]["headers"]["idempotent-replayed"]["schema"] == {
+        "type": "string",
+        "enum": ["true"],
+    }
+    assert "409" in operation["responses"]
+    assert ("idempotency-key" in [parameter["name"] for parameter in operation["parameters"]]) == named

@@ -159,15 +159,51 @@ def test_answer_is_forgotten_with_its_log_file(tmp_path):
     run(work())
 
 
-def test_picture_is_scored_anew(tmp_path):
+async def score_picture(gateway, request_id: str = "", **changes):
+    """Score the picture ``PICTURE`` with changes, in a request with this id."""
+    headers = {"idempotency-key": request_id} if request_id else {}
+    return await post(gateway, "/v1/image/score", PICTURE | changes, **headers)
+
+
+def test_picture_without_an_idempotency_key_is_scored_again(tmp_path):
     async def work():
         async with open_gateway(tmp_path) as (gateway, backend):
-            ids = [
-                (await post(gateway, "/v1/image/score", PICTURE | {"key": "a"}))[1]["prediction_id"] for _ in range(2)
-            ]
-            assert ids[0] != ids[1] and len(backend.asked) == 2
+            replies = [await score_picture(gateway, key="a") for _ in range(2)]
+            assert len({answer["prediction_id"] for _, answer in replies}) == 2 == len(backend.asked)
+            assert not any(REPEATED in response.headers for response, _ in replies)
 
     run(work())
+    assert not any({"served/answer", "served/request"} & set(record) for record in read_logged_rows(tmp_path, "image"))
+
+
+def test_picture_with_an_idempotency_key_is_scored_once(tmp_path):
+    same_pixels = {"pixels": [[[0, 0, 0], [255, 255, 255]], [[255, 255, 255], [0, 0, 0]]]}
+
+    async def work():
+        async with open_gateway(tmp_path) as (gateway, backend):
+            backend.delay = 0.05
+            replies = await asyncio.gather(*(score_picture(gateway, "r1", key="a") for _ in range(4)))
+            first = replies[0][1]
+            assert [answer for _, answer in replies] == [first] * 4 and len(backend.asked) == 1
+            assert [REPEATED in response.headers for response, _ in replies] == [False, True, True, True]
+            for changes in ({"key": "b"}, {"key": "a", "pixels": [[0, 255], [255, 1]]}, {"key": "a"} | same_pixels):
+                response, answer = await score_picture(gateway, "r1", **changes)
+                assert response.status == 409 and "'r1' was sent before" in answer["error"]
+            other = (await score_picture(gateway, "r2", key="a"))[1]  # another request about the same picture
+            assert other["prediction_id"] != first["prediction_id"]
+            response, answer = await score_picture(gateway, "r" * 257)
+            assert response.status == 422 and "256 characters" in answer["error"]
+        for _ in range(2):  # once after the log, once after the checkpoint
+            async with open_gateway(tmp_path) as (gateway, backend):
+                response, answer = await score_picture(gateway, "r1", key="a")
+                assert answer == first and REPEATED in response.headers and not backend.asked
+
+    run(work())
+    records = read_logged_rows(tmp_path, "image")
+    assert [(record["served/key"], record["served/request"]) for record in records] == [
+        ([b"a"], [b"r1"]),
+        ([b"a"], [b"r2"]),
+    ]
 
 
 def test_home_of_an_older_gateway_opens(tmp_path):

@@ -103,7 +103,7 @@ def test_replies_after_a_timeout_belong_to_their_own_commands(tmp_path, server: 
                         "amount": 1.0,
                     }
                     features, *_ = await memory.recall(
-                        online.row(online.Request.model_validate_json(orjson.dumps(body)))
+                        online.row(online.Request.model_validate_json(orjson.dumps(body))), "ask"
                     )
                     assert set(features["past_amount"]) - {0.0, 100.0} == {n + 1.0}
 
@@ -192,7 +192,7 @@ def test_another_gateway_has_every_acknowledged_row_after_kill_9(tmp_path, serve
                 assert (await score_purchase(other, transaction_id=name))[0].status == 200
             memory = other.scorers["fraud"].memory
             body = orjson.dumps(PURCHASE | {"transaction_id": "z", "event_time": "2026-01-05T12:00:10Z"})
-            features, *_ = await memory.recall(memory.online.row(memory.online.Request.model_validate_json(body)))
+            features, *_ = await memory.recall(memory.online.row(memory.online.Request.model_validate_json(body)), "z")
             return features["customer_count_1d"]
 
     count = run(work())
