@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
+from models.setting_values import parse_value
+
 
 @dataclass(frozen=True)
 class RetrainingPolicy:
@@ -46,8 +48,5 @@ class RetrainingPolicy:
         for name, text in changes.items():
             if name not in types:
                 raise ValueError(f"A policy has no '{name}'; it has {', '.join(types)}.")
-            try:
-                values[name] = types[name](text)
-            except ValueError:
-                raise ValueError(f"The policy's '{name}' takes a {types[name].__name__}, not '{text}'.") from None
+            values[name] = parse_value(f"The policy's '{name}'", text, types[name])
         return replace(self, **values)

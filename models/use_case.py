@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from models.retraining_policy import RetrainingPolicy
 from models.setting_limits import Combination, Limit, check_limits
+from models.setting_values import parse_value
 
 # The metrics that can also be estimated without labels.
 Headline = Literal["pr_auc", "roc_auc", "accuracy"]
@@ -121,7 +122,7 @@ class UseCase:
                 raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(names))}.{suggestion}")
         settings = {
             group: {
-                name: _parse_value(name, changes[name], value) if name in changes else value
+                name: parse_value(f"Setting '{name}'", changes[name], type(value)) if name in changes else value
                 for name, value in values.items()
             }
             for group, values in self.settings.items()
@@ -141,14 +142,3 @@ def parse_settings(assignments: list[str], option: str = "--set") -> dict[str, s
         if "=" not in assignment:
             raise ValueError(f"{option} takes NAME=VALUE, not '{assignment}'.")
     return dict(assignment.split("=", 1) for assignment in assignments)
-
-
-def _parse_value(name: str, text: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"Setting '{name}' is true or false, not '{text}'.")
-        return text.lower() == "true"
-    try:
-        return type(default)(text)
-    except ValueError:
-        raise ValueError(f"Setting '{name}' takes a {type(default).__name__}, not '{text}'.") from None

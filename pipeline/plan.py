@@ -165,7 +165,9 @@ def read_schema(path: Path) -> str:
     try:
         return text_format.MessageToString(text_format.Parse(path.read_text(), schema_pb2.Schema()))
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a schema: {error}. Write a draft with `showcase schema`.") from error
+        raise DataError(
+            f"{path} is not a schema: {str(error).rstrip('.')}. Write a draft with `showcase schema`."
+        ) from error
 
 
 def search_space(request: RunRequest) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class DataReport:
         skipped: Paths of files that are not read, relative to the data, by reason ("hidden", ".docx is not read").
         dropped: Number of rows that are read and not used, by reason ("repeated exactly").
         unused: Columns that are in the files and not used.
-        defaults: For each optional column that the files lack, the value that stands in for it, as text.
+        defaults: For each optional column that files lack, the value that stands in for it, as text.
+        absent: Number of files that lack each of these columns.
         converted: Number of values or files by the conversion that is applied to them.
         notes: Sentences about what the reader should know and the run does not refuse.
         refused: Messages of faults, each with place and remedy; a run with any is not started.
@@ -56,6 +57,7 @@ class DataReport:
     dropped: Mapping[str, int] = field(default_factory=dict)
     unused: Sequence[str] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, int] = field(default_factory=dict)
     converted: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     refused: Sequence[str] = ()
@@ -84,7 +86,7 @@ class DataReport:
             count = sum(self.dropped.values())
             lines.append(f"dropped {count:,} {self.unit.removesuffix('s') if count == 1 else self.unit}: {reasons}")
         if self.unused:
-            lines.append(f"unused columns: {', '.join(self.unused)}")
+            lines.append(f"unused columns: {list_some(self.unused)}")
         if self.converted:
             lines.append("converted: " + ", ".join(f"{text} ({count:,})" for text, count in self.converted.items()))
         return [*lines, *self.notes]
@@ -97,10 +99,17 @@ class DataReport:
             lines.append(f"{name}: {split.rows:,}{labels}{_format_period(split.period)}")
         lines += self.summary()
         lines += [f"  {reason}: {list_some(paths)}" for reason, paths in self.skipped.items()]
-        lines += [f"column {name} is absent; {value} stands in for it" for name, value in self.defaults.items()]
+        lines += [
+            f"column {name} is absent{self._describe_absence(name)}; {value} stands in for it"
+            for name, value in self.defaults.items()
+        ]
         if self.files_refused:
             lines.append(f"{self.rows_refused:,} {self.unit} in {self.files_refused:,} files are refused")
         return lines + [f"refused: {message}" for message in self.refused]
+
+    def _describe_absence(self, name: str) -> str:
+        files = self.files + self.files_refused
+        return f" from {self.absent[name]:,} of {files:,} files" if self.absent.get(name, files) < files else ""
 
     def error(self) -> str:
         """Return the message of an error that names the first faults."""

@@ -58,6 +58,18 @@ def test_what_is_not_used_as_given_is_counted_in_a_line_each(tmp_path: Path) -> 
         assert line in lines
 
 
+def test_splits_count_a_repeated_purchase_once(tmp_path: Path) -> None:
+    """A fraud of the last day that every earlier file repeats would be five times as many in eval."""
+    write_days(tmp_path)
+    expected = [line for line in check(tmp_path)[1] if line.startswith(("train", "valid", "eval"))]
+    for day in range(1, 5):
+        rows = [*make_day(day), make_day(5)[0], make_day(5)[1]]
+        write_text(tmp_path / f"span-{day:03d}" / "a.csv", make_lines(rows=rows))
+    code, lines = check(tmp_path)
+    assert code == 0 and "dropped 8 purchases: 8 repeated exactly" in lines and lines[0].startswith("50 purchases")
+    assert [line for line in lines if line.startswith(("train", "valid", "eval"))] == expected and len(expected) == 3
+
+
 def test_labels_in_words_need_their_two_values(tmp_path: Path) -> None:
     for day in range(1, 6):
         rows = make_day(day, ("N", "Y"))

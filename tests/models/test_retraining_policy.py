@@ -13,7 +13,12 @@ def test_numbers_are_parsed_by_the_type_of_their_field() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"speed": "1"}, "no 'speed'"), ({"learn": "x"}, "int"), ({"settings": "x"}, "no 'settings'")],
+    [
+        ({"speed": "1"}, "no 'speed'"),
+        ({"learn": "x"}, "takes a whole number, not 'x'"),
+        ({"loss": "nan"}, "takes a number"),
+        ({"settings": "x"}, "no 'settings'"),
+    ],
 )
 def test_unknown_names_and_non_numbers_are_refused(changes: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):

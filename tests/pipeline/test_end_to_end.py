@@ -192,7 +192,7 @@ def test_invalid_arguments_print_one_sentence_without_traceback(tmp_path, monkey
     for arguments, sentence in (
         (["run", "spam"], "no use case 'spam'"),
         (["run", "fraud", "--set", "speed=1"], "no setting 'speed'"),
-        (["run", "fraud", "--set", "epochs=many"], "takes a int"),
+        (["run", "fraud", "--set", "epochs=many"], "takes a whole number"),
         (["run", "fraud", "--set", "valid_days=-5"], "'valid_days' is -5; it must be from 1 to 3,650 days"),
         (["check", "image", "--set", "eval_share=0.95"], "'eval_share' is 0.95; it must be from 0.001 to 0.9"),
         (["run", "fraud", "--data", "nowhere"], "no folder"),

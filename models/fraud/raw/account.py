@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from models import spans as span_folders
 from models.data.data_report import DataReport
@@ -31,7 +32,7 @@ class Account:
         options: How files are read.
         rows: Number of rows by file; of a file without a fault, or as far as it can be read.
         files: How each of these files is read.
-        labels: Number of purchases of the period by day, label and day on which the label is known; copies are counted too.
+        labels: Number of purchases of the period by day, label and day on which the label is known, without copies.
         days: Days on which each file has purchases.
         period: First and last day that purchases cover, in days since 1970; None if no file could be read.
         copies: Number of rows that repeat an earlier row.
@@ -69,7 +70,8 @@ class Account:
             skipped=self.skipped,
             dropped={reason: count for reason, count in dropped.items() if count},
             unused=sorted(self.unused),
-            defaults={name: self._describe_default(name, len(files)) for name in OPTIONAL if self.absent[name]},
+            defaults={name: _describe_default(name) for name in OPTIONAL if self.absent[name]},
+            absent={name: self.absent[name] for name in OPTIONAL if self.absent[name]},
             converted=dict(self.converted),
             refused=tuple(self.refused),
             files_refused=len(self.faulty),
@@ -98,9 +100,9 @@ class Account:
         self.faulty.add(path)
         self.refused.extend(messages)
 
-    def _describe_default(self, name: str, files: int) -> str:
-        default = "label_delay_days after the purchase" if name == "label_time" else repr(OPTIONAL[name][1])
-        return default if self.absent[name] == files else f"{default} in {self.absent[name]} of {files} files"
+
+def _describe_default(name: str) -> str:
+    return "label_delay_days after the purchase" if name == "label_time" else repr(OPTIONAL[name][1])
 
 
 def account_for(spans: Mapping[int, Path], options: ReadOptions, drop_outliers: bool = False) -> Account:
@@ -176,4 +178,8 @@ def _find_repetitions(account: Account, index: RowIndex) -> None:
     copied = index.find_copied_files()
     for copy, original in copied:
         account.refuse(copy, f"All purchases of {copy} are also in {original}; remove one of the files.")
-    account.copies = index.count_copies({path for path, _ in copied})
+    whole = {path for path, _ in copied}
+    for path, rows in index.find_copies().items():
+        account.copies += 0 if path in whole else len(rows)
+        table = read_file(account.files[path], account.options).table
+        account.labels -= Counter(count_labels(table.take(pa.array(rows))))

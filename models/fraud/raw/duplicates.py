@@ -1,7 +1,6 @@
 """Repeated purchases: exact copies of a row, which count once, and ids that different rows share, which are refused."""
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,13 +94,15 @@ class RowIndex:
         self._ids.append(hash_column(table["transaction_id"]))
         self._rows.append(hash_rows(table))
 
-    def count_copies(self, excluded: Collection[Path] = ()) -> int:
-        """Count the rows that equal a row before them, without those of some files."""
+    def find_copies(self) -> dict[Path, np.ndarray]:
+        """Return the rows of each file, from 0, that equal a row before them; only files with such rows are included."""
         positions, firsts = self._repeated
         rows = _join(self._rows)
-        copies = positions[rows[positions] == rows[firsts]]
-        files = [number for number, path in enumerate(self._paths) if path in excluded]
-        return int(np.isin(self._files(copies), files, invert=True).sum())
+        copies = np.sort(positions[rows[positions] == rows[firsts]])
+        starts = np.cumsum([0, *(len(ids) for ids in self._ids)])
+        files, indices = np.unique(self._files(copies), return_index=True)
+        parts = np.split(copies, indices[1:])
+        return {self._paths[file]: part - starts[file] for file, part in zip(files, parts, strict=False)}
 
     def find_shared_id(self) -> SharedId | None:
         """Find the first id that different rows have."""

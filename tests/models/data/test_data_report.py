@@ -29,6 +29,8 @@ def test_summary_names_what_is_not_used_as_given():
         "converted: event_time read as seconds since 1970 (90)",
     ]
     assert DataReport(settings={}, unit="images").summary() == []
+    many = DataReport(settings={}, unit="images", unused=[f"V{number}" for number in range(28)])
+    assert many.summary() == ["unused columns: V0, V1, V2, V3, V4 and 23 more"]
 
 
 def test_description_lists_splits_files_and_defaults():

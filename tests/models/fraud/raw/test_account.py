@@ -74,10 +74,14 @@ def test_unused_and_absent_columns_are_named(tmp_path: Path) -> None:
     assert report.defaults == {
         "label_time": "label_delay_days after the purchase",
         "category": "'none'",
-        "channel": "'none' in 1 of 2 files",
+        "channel": "'none'",
         "device": "'none'",
         "distance_km": "0.0",
     }
+    assert report.absent == {"label_time": 2, "category": 2, "channel": 1, "device": 2, "distance_km": 2}
+    text = "\n".join(report.describe())
+    assert "column channel is absent from 1 of 2 files; 'none' stands in for it" in text
+    assert "column device is absent; 'none' stands in for it" in text
 
 
 def test_conversions_are_counted(tmp_path: Path) -> None:
@@ -142,6 +146,7 @@ def test_copies_of_rows_count_once(tmp_path: Path) -> None:
     report = account.to_report({})
     assert report.dropped == {"repeated exactly": 2} and (report.rows, report.rows_given) == (4, 6)
     assert not report.refused
+    assert account.labels == {(DAY, 0, DAY + 7): 2, (DAY, 1, DAY + 8): 1, (DAY, -1, NEVER): 1}
 
 
 def test_an_id_of_two_purchases_is_refused_with_both_places(tmp_path: Path) -> None:

@@ -56,13 +56,15 @@ def test_the_first_of_equal_rows_remains_in_order() -> None:
     assert drop_copies(table()).equals(table())
 
 
-def test_copies_are_counted_over_files() -> None:
+def test_copies_are_found_over_files_with_their_rows() -> None:
     repeated = index(
-        a=table(("t1", 1), ("t1", 1), ("t2", 2)), b=table(("t3", 3), ("t2", 2)), c=table(("t2", 2), ("t4", 4))
+        a=table(("t1", 1), ("t1", 1), ("t2", 2)),
+        b=table(("t3", 3), ("t4", 4)),
+        c=table(("t2", 2), ("t5", 5), ("t4", 4)),
     )
-    assert repeated.count_copies() == 3 and repeated.count_copies({C}) == 2
+    assert {path: rows.tolist() for path, rows in repeated.find_copies().items()} == {A: [1], C: [0, 2]}
     assert repeated.find_shared_id() is None and repeated.find_copied_files() == []
-    assert RowIndex().count_copies() == 0 and RowIndex().find_shared_id() is None
+    assert RowIndex().find_copies() == {} and RowIndex().find_shared_id() is None
 
 
 def test_an_id_at_two_different_rows_is_found_with_both_places() -> None:
