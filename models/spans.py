@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from models.errors import DataError
 
 NAME = re.compile(r"span-(\d+)")
+WINDOW = re.compile(r"(\d{0,9}):(\d{0,9})", re.ASCII)
 PICTURES = r"png|jpe?g|webp|bmp|gif|tiff?|avif|jp2|p[bgnp]m"
 PICTURE = re.compile(rf"\.({PICTURES})$", re.IGNORECASE)
 # Files that may hold rows or pictures; outside the spans of a source they would be lost.
@@ -54,9 +56,10 @@ def select_window(source: Path, first: int, last: int) -> dict[int, Path]:
     """
     spans = find_spans(source)
     first, last = (min(spans) if first < 0 else first), (max(spans) if last < 0 else last)
-    missing = [number for number in range(first, last + 1) if number not in spans]
+    # The first few are enough: the window may have a billion spans.
+    missing = list(islice((number for number in range(first, last + 1) if number not in spans), 3))
     if missing or last < first:
-        names = ", ".join(f"span-{number:03d}" for number in missing[:3])
+        names = ", ".join(f"span-{number:03d}" for number in missing)
         lack = f"lacks {names}" if names else "is empty"
         raise DataError(f"{source} has spans {min(spans)} to {max(spans)}, but the window {first}:{last} {lack}.")
     return {number: spans[number] for number in range(first, last + 1)}
@@ -118,9 +121,12 @@ def parse_window(text: str) -> tuple[int, int]:
     """Return the first and last span of a text FIRST:LAST; -1 for a bound that is left out.
 
     Raises:
-        ValueError: if the text has no colon or a bound is not a whole number.
+        ValueError: if the text has no colon, a bound is not a whole number, or the last span lies before the first.
     """
-    first, colon, last = text.partition(":")
-    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
-        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text}'.")
-    return int(first or -1), int(last or -1)
+    bounds = WINDOW.fullmatch(text)
+    if not bounds:
+        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text[:60]}'.")
+    first, last = (int(bound or -1) for bound in bounds.groups())
+    if 0 <= last < first:
+        raise ValueError(f"--spans {text} ends before it begins; give the smaller number first, as in {last}:{first}.")
+    return first, last

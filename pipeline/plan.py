@@ -124,8 +124,9 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
         settings["training"] |= {**base.settings, **default_settings.REFRESH, **chosen}
     default_settings.check_settings(settings["training"])
+    schema, space = _read_schema_of(request), search_space(request) if request.tune else {}
     data = request.case.load("data")
-    source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
+    source = _prepare_source(request, Path(runtime.root, "data"), settings["data"])
     window = spans.select_window(source, request.first, request.last)
     if base and (request.first, request.last) == (-1, -1):
         window = spans.select_window(source, *base.window(request.case.name, str(source), max(window)))
@@ -133,23 +134,35 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
     if report.refused:
         raise DataError(report.error())
     settings["data"] |= report.settings
-    schema = request.schema or request.case.schema_path
-    if not schema.is_file():
-        raise DataError(f"There is no schema {schema}; --schema takes a file written by `showcase schema`.")
     return Plan(
         case=request.case,
         source=str(source),
         first=min(window),
         last=max(window),
         settings=settings,
-        schema=read_schema(schema),
+        schema=schema,
         versions=str(runtime.case(request.case.name).versions),
         data_version=spans.digest_spans(window.values()),
-        space=search_space(request) if request.tune else {},
+        space=space,
         base=base,
         decision=request.decision,
         report=report,
     )
+
+
+def _read_schema_of(request: RunRequest) -> str:
+    path = request.schema or request.case.schema_path
+    if not path.is_file():
+        raise DataError(f"There is no schema {path}; --schema takes a file written by `showcase schema`.")
+    return read_schema(path)
+
+
+def _prepare_source(request: RunRequest, cache: Path, settings: Mapping[str, Any]) -> Path:
+    """Return the folder of the request's data; data of the case's own is generated or downloaded on first use."""
+    if request.data is not None and not request.data.strip():
+        raise DataError("--data is empty; name a folder, or leave the option out to use the data of the use case.")
+    source: Path = request.case.load("data").prepare(request.data, cache, settings)
+    return source.resolve()
 
 
 def read_schema(path: Path) -> str:
@@ -196,9 +209,9 @@ def check_data(request: RunRequest, cache: Path) -> DataReport:
         ValueError: for an unknown setting.
     """
     settings = request.case.configure(request.changes or {})["data"]
-    data = request.case.load("data")
-    source = data.prepare(request.data, cache, settings).resolve()
-    return _check(data, source, spans.select_window(source, request.first, request.last), settings)
+    source = _prepare_source(request, cache, settings)
+    window = spans.select_window(source, request.first, request.last)
+    return _check(request.case.load("data"), source, window, settings)
 
 
 def _check(data: Any, source: Path, window: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:

@@ -81,3 +81,31 @@ def test_wrong_argument_is_reported_without_a_traceback(tmp_path, words, message
     result = run_in_process(*(paths.get(word, word) for word in words))
     text = " ".join(result.stderr.replace(str(tmp_path) + "/", "").replace("│", "").split())
     assert result.returncode == 2 and message in text, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", ""), "--data is empty"),
+        (("--data", "nowhere"), "There is no folder"),
+        (("--spans", "5:2"), "--spans 5:2 ends before it begins"),
+        (("--set", "epochs=many"), "takes a whole number"),
+        (("--strategy", "none-such"), "Setting 'strategy'"),
+        (("--schema", "nowhere.pbtxt"), "There is no schema nowhere.pbtxt"),
+        (("--schema", "README.md"), "README.md is not a schema"),
+        (("--runner", "none-such"), "none-such"),
+    ],
+    ids=lambda value: value[0].strip("-") if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("command", ["run", "check", "refresh"])
+def test_arguments_are_checked_before_data_is_generated(tmp_path, monkeypatch, command, words, message):
+    from models.fraud.generator import span_generator
+
+    monkeypatch.setattr(span_generator, "generate", lambda *arguments, **options: pytest.fail("data is generated"))
+    if command == "check" and words[0] not in ("--data", "--spans", "--set"):
+        pytest.skip("check does not have this option")
+    if command == "refresh" and words[0] != "--spans":
+        pytest.skip("without a served model there is nothing else to check")
+    result = run_in_process(command, "fraud", *words, "--home", tmp_path / "home")
+    assert result.returncode == 2 and message in result.stderr and ".." not in result.stderr, result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "home" / "data").exists()

@@ -156,7 +156,18 @@ def test_window_is_parsed_to_first_and_last(text: str, bounds: tuple[int, int]) 
     assert parse_window(text) == bounds
 
 
-@pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
+@pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3", "²:3", "٣:٤", f"0:{'9' * 5000}"])
 def test_invalid_window_error_names_the_format(text: str) -> None:
     with pytest.raises(ValueError, match="FIRST:LAST"):
         parse_window(text)
+
+
+def test_a_window_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(ValueError, match="5:2 ends before it begins; give the smaller number first, as in 2:5"):
+        parse_window("5:2")
+
+
+def test_a_window_of_a_billion_spans_is_refused_at_once(tmp_path: Path) -> None:
+    create_source(tmp_path, "span-000", "span-001")
+    with pytest.raises(DataError, match="but the window 0:999999999 lacks span-002, span-003, span-004"):
+        select_window(tmp_path, 0, 999_999_999)
