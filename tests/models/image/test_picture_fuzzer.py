@@ -1,35 +1,24 @@
 """Random folders of pictures: every file is accounted for, and training and gateway see the same pixels."""
 
-import base64
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
-from support.pictures import check_images, decode_picture, encode_image, orientation_exif, read_rows
+from support.pictures import check_images, decode_picture, read_rows
 
+from benchmarks.odd_picture_check import check_picture_case, make_request_row
+from benchmarks.odd_pictures import FORMATS, ORIENTED, draw_picture_case, encode_picture
 from models.errors import DataError
 from models.image import features
-from models.image.online_requests import Picture, Pictures
 from models.image.raw.class_folders import list_images
 
-FORMATS = {
-    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
-    "JPEG": ("L", "RGB", "CMYK"),
-    "WEBP": ("RGB", "RGBA"),
-    "GIF": ("1", "L", "P", "RGB", "RGBA"),
-    "BMP": ("1", "L", "P", "RGB", "RGBA"),
-    "TIFF": ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LAB"),
-    "AVIF": ("L", "RGB", "RGBA"),
-    "JPEG2000": ("L", "RGB", "I;16"),
-    "PPM": ("1", "L", "RGB", "I;16"),
-}
 SUFFIXES = (".png", ".jpg", ".JPEG", ".webp", ".gif", ".bmp", ".tif", ".avif", ".jp2", ".ppm", ".heic", ".dat", "")
 CLASSES = ("cat", "Cat", "a,b", "[x]{y}", "train", "val", "東京", "Käfer", "Ka\u0308fer", "🐈 ", "%s\\", "-")
 CLASSES += ("\udce4", "new\nline")
@@ -49,17 +38,8 @@ def picture_files(draw: st.DrawFn, damages: tuple[str, ...]) -> bytes:
     flat = draw(st.booleans())
     pixels = rng.integers(0, 256, (1, 1, 4) if flat else (height, width, 4)).astype(np.uint8)
     pixels = np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 4)))
-    image = Image.fromarray(pixels).convert("RGB" if mode == "LAB" else "RGBA" if mode in ("LA", "RGBA") else "RGB")
-    if mode == "I;16":
-        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-    elif mode == "LA":
-        image = Image.merge("LA", (image.getchannel(0), image.getchannel(3)))
-    elif mode != image.mode:
-        image = image.convert(mode)
-    options: dict[str, Any] = {}
-    if format_ in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF") and draw(st.booleans()):
-        options["exif"] = orientation_exif(draw(st.integers(0, 9)))
-    data = encode_image(image, format_, **options)
+    is_turned = format_ in ORIENTED and draw(st.booleans())
+    data = encode_picture(pixels, format_, mode, draw(st.integers(0, 9)) if is_turned else None)
     damage = draw(st.sampled_from(damages))
     position = draw(st.integers(0, len(data) - 1))
     if damage == "cut":
@@ -105,10 +85,6 @@ def write_files(root: Path, files: dict[str, bytes | None]) -> None:
             path.write_bytes(content)
 
 
-def request_row(data: bytes) -> dict[str, Any]:
-    return Pictures().row(Picture(image=base64.b64encode(data).decode()))
-
-
 def check_folder(files: dict[str, bytes | None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder)
@@ -131,7 +107,7 @@ def check_pixels(span: Path, used: int, refused: bool) -> None:
     served = {}
     for file in list_images(span).files:
         try:
-            served[file.key] = request_row(file.path.read_bytes())
+            served[file.key] = make_request_row(file.path.read_bytes())
         except ValueError as error:
             assert str(error).startswith("image: ")
     try:
@@ -145,7 +121,7 @@ def check_pixels(span: Path, used: int, refused: bool) -> None:
         assert row["brightness"] == np.float32(served[key]["brightness"])
         assert row["contrast"] == np.float32(served[key]["contrast"]) and 0 <= row["contrast"] <= 0.5
     contents = [row["image"] for row in rows.values()]
-    assert contents == [request_row(content)["image"] for content in contents]
+    assert contents == [make_request_row(content)["image"] for content in contents]
     if contents:
         pixels = features.decode(tf.constant(contents)[:, None], (*EXTENT, 3)).numpy()
         assert np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1
@@ -182,3 +158,39 @@ def test_every_file_of_many_random_folders_is_accounted_for_and_has_equal_pixels
     files: dict[str, bytes | None],
 ) -> None:
     check_folder(files)
+
+
+# Folders that are mostly as they should be, whose pictures, classes and splits are known.
+
+
+def check_case(random: Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check_picture_case(draw_picture_case(random, Path(folder, "data")))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@seed(1)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(st.randoms(use_true_random=False))
+def test_pictures_of_odd_folders_have_the_classes_and_splits_that_are_meant(random: Random) -> None:
+    check_case(random)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@seed(2)
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None
+)
+@given(st.randoms(use_true_random=True))
+def test_pictures_of_many_odd_folders_have_the_classes_and_splits_that_are_meant(random: Random) -> None:
+    check_case(random)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_most_cases_are_readable_and_the_others_hold_faults_and_damage() -> None:
+    outcomes = Counter()
+    for number in range(40):
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes[check_picture_case(draw_picture_case(Random(number), Path(folder, "data")))] += 1
+    assert outcomes.keys() == {"read", "refused", "damaged"} and outcomes["read"] > 20
