@@ -114,8 +114,8 @@ def _fill_span(
     names = {part: random.choice(PARTS[part]) for part in parts}
     inside = random.random() < 0.25  # parts lie in the class folders
     for number, label in enumerate(labels):
-        wanted = ["train", *(("valid", "eval") if not number else ()), *random.choices(("train", "valid", "eval"), k=2)]
-        for split in wanted:
+        splits = ["train", *(("valid", "eval") if not number else ()), *random.choices(("train", "valid", "eval"), k=2)]
+        for split in splits:
             part = _choose_part(random, parts, split)
             place = PurePosixPath(*((label, names[part]) if inside else (names[part], label)) if part else (label,))
             if not part and random.random() < 0.15:
