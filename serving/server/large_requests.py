@@ -17,7 +17,7 @@ from serving.status_errors import ServingError
 
 MAX_VALUES = 1 << 20  # values of a request, in JSON or in the lists of a message
 TRIM_BYTES = 4 << 20  # bytes of a request after which memory is given back to the system
-TRIM_SECONDS = 0.5  # time between two looks whether no large request is under way
+TRIM_SECONDS = 0.1  # time between two trims while large requests are under way
 Result = TypeVar("Result")
 
 
@@ -35,16 +35,15 @@ class LargeRequests:
         self._trim: asyncio.TimerHandle | None = None
 
     def free_memory(self) -> None:
-        """Give freed memory back to the system once no large request is under way; glibc keeps it otherwise."""
+        """Give freed memory back to the system soon, and while large requests are under way; glibc keeps it otherwise."""
         if self._trim is None:
             self._trim = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._start_trim)
 
     def _start_trim(self) -> None:
         self._trim = None
+        self._thread.submit(_find_trim(), 0)
         if self.budget.used:
             self.free_memory()
-        else:
-            self._thread.submit(_find_trim(), 0)
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """Return the result of ``work``, which runs here if it handles few bytes, else in the thread."""

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import grpc
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import (
@@ -99,13 +98,13 @@ class PredictionService:
             except BudgetExceededError as error:
                 self.large.free_memory()
                 status = "UNAVAILABLE"
-                await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+                raise ServingError(status, str(error)) from None
             except ServingError as error:
                 status = error.status
-                await context.abort(grpc.StatusCode[status], error.message)
+                raise
             except (ValueError, TypeError) as error:
                 log.exception("%s failed", api)
-                await context.abort(grpc.StatusCode.INTERNAL, f"The response could not be built: {error}")
+                raise ServingError("INTERNAL", f"The response could not be built: {error}") from None
             finally:
                 if self.engine.has_model(call.model):
                     self.metrics.request(call.model, api, "GRPC", status, time.perf_counter() - started)

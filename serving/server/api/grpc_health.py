@@ -6,7 +6,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from serving.server.api.message_receiver import Context, MessageReceiver
+from serving.server.api.message_receiver import Context, MessageReceiver, catch_error
+from serving.status_errors import ServingError
 
 NAME = "grpc.health.v1.Health"
 MAX_REQUEST = 4 << 10
@@ -37,15 +38,19 @@ def create_handlers(health: Any, receiver: MessageReceiver) -> grpc.GenericRpcHa
     )
 
 
-async def _read_request(receiver: MessageReceiver, context: Context) -> health_pb2.HealthCheckRequest:
-    message = await receiver.receive_or_abort(context)
+async def _read_request(receiver: MessageReceiver, context: Context) -> Any:
+    request, error = await catch_error(_receive_request(receiver, context))
+    if error:
+        await context.abort(grpc.StatusCode[error[0]], error[1])
+    return request
+
+
+async def _receive_request(receiver: MessageReceiver, context: Context) -> health_pb2.HealthCheckRequest:
+    message = await receiver.receive(context)
     if len(message) > MAX_REQUEST:
-        await context.abort(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"A health request has {len(message)} bytes; at most {MAX_REQUEST} are read",
-        )
+        reason = f"A health request has {len(message)} bytes; at most {MAX_REQUEST} are read"
+        raise ServingError("RESOURCE_EXHAUSTED", reason)
     try:
         return health_pb2.HealthCheckRequest.FromString(message)
     except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The request is no HealthCheckRequest message")
-        raise
+        raise ServingError("INVALID_ARGUMENT", "The request is no HealthCheckRequest message") from None

@@ -73,8 +73,6 @@ def _create_method(kind: type[Any], method: Callable[[Any], Awaitable[Any]]) -> 
                 raise ServingError("RESOURCE_EXHAUSTED", f"The request is larger than {MAX_REQUEST} bytes")
             return (await method(kind.FromString(message))).SerializeToString()
         except DecodeError as error:
-            await context.abort(grpc.StatusCode.INTERNAL, f"The request is not a {kind.DESCRIPTOR.name}: {error}")
-        except ServingError as error:
-            await context.abort(grpc.StatusCode[error.status], error.message)
+            raise ServingError("INTERNAL", f"The request is not a {kind.DESCRIPTOR.name}: {error}") from None
 
     return handle

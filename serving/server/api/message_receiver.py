@@ -2,15 +2,17 @@
 
 gRPC reports a message, and its size, only when all of it is in memory. A message that takes longer than a moment is large or
 its client is slow; only a few such messages may arrive at once, and the others are not read before that is clear. A method
-therefore reads its request itself: to a client, a method with one streamed message is a unary method.
+therefore reads its request itself: to a client, a method with one streamed message is a unary method. A method that raises
+``ServingError`` ends its call with that status.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
+from serving.http.byte_budget import SMALL_BODY
 from serving.status_errors import ServingError
 
 MAX_READING = 2  # messages that are read at once; a small one has arrived already and takes no time
@@ -18,14 +20,23 @@ GRACE_SECONDS = 0.03  # time after which a message is large or slow
 READ_SECONDS = 60.0  # time in which every message has to arrive
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[bytes, Context], Awaitable[bytes]]
+Result = TypeVar("Result")
+
+
+async def catch_error(result: Awaitable[Result]) -> tuple[Any, tuple[str, str] | None]:
+    """Return the result, or the status and the reason of its ``ServingError``, whose traceback may hold a message."""
+    try:
+        return await result, None
+    except ServingError as error:
+        return None, (error.status, error.message)
 
 
 class MessageReceiver:
     """Receives the request messages of a gRPC server.
 
     Attributes:
-        free: How many more messages may be arriving for longer than a moment.
-        refused: Called when a message is refused, whose memory gRPC frees then.
+        free: How many more messages may be arriving for longer than a moment; a large one counts until it is answered.
+        refused: Called when gRPC has freed the memory of a message that was refused.
         reading: Admits the messages that are read.
     """
 
@@ -46,18 +57,22 @@ class MessageReceiver:
 
     def _create_handler(self, method: Method) -> Any:
         async def handle(requests: Any, context: Context) -> bytes:
-            messages = [await self.receive_or_abort(context)]
-            return await method(messages.pop(), context)  # this frame keeps no reference to the message
+            response, error = await catch_error(self._answer(method, context))
+            if error:
+                # gRPC keeps an abort's exception, and so this frame, until the next garbage collection: it holds no message.
+                await context.abort(grpc.StatusCode[error[0]], error[1])
+            return response
 
         return handle
 
-    async def receive_or_abort(self, context: Context) -> bytes:
-        """Return the message of a call; end the call if it is refused."""
+    async def _answer(self, method: Method, context: Context) -> bytes:
+        await self.reading.acquire()
+        arrival = _Arrival(self)
         try:
-            return await self.receive(context)
-        except ServingError as error:
-            await context.abort(grpc.StatusCode[error.status], error.message)
-            raise
+            messages = [await self._receive(context, arrival)]
+            return await method(messages.pop(), context)  # this frame keeps no reference to the message
+        finally:
+            arrival.free_place()
 
     async def receive(self, context: Context) -> bytes:
         """Return the message of a call.
@@ -66,51 +81,73 @@ class MessageReceiver:
             ServingError: UNAVAILABLE if too many others are arriving, DEADLINE_EXCEEDED if it arrives too slowly.
         """
         await self.reading.acquire()
-        arrival = _Arrival(self, asyncio.current_task())
+        arrival = _Arrival(self)
         try:
-            message = await context.read()
-        except asyncio.CancelledError:
-            if arrival.error is None:
-                raise
-            arrival.task.uncancel()
-            raise arrival.error from None
+            return await self._receive(context, arrival)
+        finally:
+            arrival.free_place()
+
+    async def _receive(self, context: Context, arrival: "_Arrival") -> bytes:
+        # gRPC never frees a message whose read was cancelled, so the read ends by itself: with its message, or with its call.
+        read = asyncio.ensure_future(context.read())
+        try:
+            await asyncio.wait((read, arrival.refusal), return_when=asyncio.FIRST_COMPLETED)
         finally:
             arrival.end()
+            if not read.done():
+                read.add_done_callback(self._drop)
+        if not read.done():
+            raise ServingError(*arrival.refusal.result())
+        message = read.result()
         if message is grpc.aio.EOF:
             raise ServingError("INVALID_ARGUMENT", "The call has no request message")
+        if len(message) <= SMALL_BODY:
+            arrival.free_place()
         return bytes(message)
+
+    def _drop(self, read: "asyncio.Future[Any]") -> None:
+        """Drop the result of a read whose call was refused, or has ended."""
+        if not read.cancelled():
+            read.exception()  # asyncio reports an exception that nobody has read
+        self.refused()
 
 
 class _Arrival:
-    """A message that is being read: takes one of the receiver's places if that takes longer than a moment."""
+    """A message that is being read: takes one of the receiver's places if that takes longer than a moment.
 
-    def __init__(self, receiver: MessageReceiver, task: Any) -> None:
-        self.receiver, self.task = receiver, task
-        self.counted = False
-        self.error: ServingError | None = None
+    Attributes:
+        refusal: Its result is the status and the reason with which the message is refused.
+    """
+
+    def __init__(self, receiver: MessageReceiver) -> None:
+        self.receiver = receiver
+        self.has_place = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(GRACE_SECONDS, self._count)
+        self.refusal: asyncio.Future[tuple[str, str]] = self._loop.create_future()
+        self._timer = self._loop.call_later(GRACE_SECONDS, self._take_place)
 
-    def _count(self) -> None:
+    def _take_place(self) -> None:
         if not self.receiver.free:
-            self._refuse("UNAVAILABLE", f"{self.receiver.slots} large messages are arriving already; try again later")
+            self._refuse("UNAVAILABLE", f"{self.receiver.slots} large messages are under way already; try again later")
             return
         self.receiver.free -= 1
         self.receiver.reading.release()
-        self.counted = True
+        self.has_place = True
         self._timer = self._loop.call_later(
             READ_SECONDS, self._refuse, "DEADLINE_EXCEEDED", f"The request did not arrive in {READ_SECONDS:g} seconds"
         )
 
     def _refuse(self, status: str, message: str) -> None:
-        self.error = ServingError(status, message)
-        self.task.cancel()
-        self.receiver.refused()
+        if not self.refusal.done():
+            self.refusal.set_result((status, message))
 
     def end(self) -> None:
-        """Free the place."""
+        """End the reading: another message may be read."""
         self._timer.cancel()
-        if self.counted:
-            self.receiver.free += 1
-        else:
+        if not self.has_place:
             self.receiver.reading.release()
+
+    def free_place(self) -> None:
+        """Free the place, if one was taken: a large message has been answered, or a slow one was small."""
+        self.receiver.free += self.has_place
+        self.has_place = False

@@ -216,7 +216,7 @@ def test_only_few_messages_arrive_slowly_and_the_others_are_answered(client):
         wait_until(lambda: any(future.done() for future in futures))
         errors = [future.exception() for future in futures if future.done()]
         assert [error.code() for error in errors] == [grpc.StatusCode.UNAVAILABLE]
-        assert "large messages are arriving already" in errors[0].details()
+        assert "large messages are under way already" in errors[0].details()
         small = build_predict_request("half", {"x": [[2.0]]})
         assert client.stub.Predict(small, timeout=60).outputs["y"].float_val[0] == 4.0
     finally:
