@@ -171,10 +171,12 @@ def write_dvc_file(source: str, home: Path, check: bool) -> None:
     """Write the ``.dvc`` file of a folder or of a use case's data; with ``check`` compare folder and file.
 
     Raises:
-        ValueError: if the folder differs from its file.
+        ValueError: if the name is empty, or the folder differs from its file.
     """
     from cli import dvc_files as files
 
+    if not source.strip():
+        raise ValueError("The name of the folder is empty; name a folder of spans or a use case.")
     folder = Path(source)
     if source in CASES and not folder.is_dir():
         runs = Home(home).runs(source)

@@ -1,5 +1,6 @@
 """The command line. Each command imports TensorFlow and TFX only when it needs them, so that ``--help`` is fast."""
 
+import errno
 import sys
 import warnings
 
@@ -17,6 +18,13 @@ app = typer.Typer(
 for commands in (pipeline_commands, serving_commands, kubeflow_commands, tour_commands):
     app.add_typer(commands.app)
 
+REMEDIES = {
+    errno.EROFS: " Work on a copy in a place that can be written.",
+    errno.EACCES: " Give this user the permission, or work on a copy.",
+    errno.EPERM: " Give this user the permission, or work on a copy.",
+    errno.ENOSPC: " Free some space.",
+}
+
 
 def main() -> None:
     """Run the console script; an error that the user can fix is printed as one sentence, with exit code 2."""
@@ -32,7 +40,7 @@ def main() -> None:
 def describe_error(error: Exception) -> str:
     """Return the message of an error; of the operating system's errors the path and the reason, without the number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename} cannot be read or written: {error.strerror}."
+        return f"{error.filename} cannot be read or written: {error.strerror}.{REMEDIES.get(error.errno or 0, '')}"
     return str(error)
 
 

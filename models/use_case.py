@@ -136,9 +136,9 @@ def parse_settings(assignments: list[str], option: str = "--set") -> dict[str, s
     """Return the changes that :meth:`UseCase.configure` takes, from texts of the form NAME=VALUE.
 
     Raises:
-        ValueError: for a text without an equals sign; the message names the option.
+        ValueError: for a text without a name and an equals sign; the message names the option.
     """
     for assignment in assignments:
-        if "=" not in assignment:
+        if assignment.find("=") < 1:
             raise ValueError(f"{option} takes NAME=VALUE, not '{assignment}'.")
     return dict(assignment.split("=", 1) for assignment in assignments)

@@ -12,11 +12,15 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
         OSError: if it cannot be written; the old file stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.writelines([content] if isinstance(content, bytes) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.writelines([content] if isinstance(content, bytes) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the temporary file
+        raise
     sync_to_disk(path.parent)
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, cast
 import httptools
 import orjson
 
+from serving.http.asyncio_server import describe_address_error
+
 REPLAYED = b"idempotent-replayed"
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 Check = Callable[[Mapping[str, Any]], str | None]
@@ -153,7 +155,11 @@ class Sender:
             rate: Requests a second; 0 for as fast as the connections allow.
             connections: Number of connections, hence of requests in flight.
             seconds: Duration; 0 to send all bodies.
+
+        Raises:
+            OSError: if no server answers.
         """
+        (await self._connect()).transport.close()  # raises before all connections fail at once
         began, stream = time.perf_counter(), iter(bodies)
         self._due = began
         clients = (self._run_client(stream, rate, began, seconds) for _ in range(connections))
@@ -190,7 +196,13 @@ class Sender:
         return connection
 
     async def _connect(self) -> ClientConnection:
-        return (await asyncio.get_running_loop().create_connection(ClientConnection, self.host, self.port))[1]
+        try:
+            return (await asyncio.get_running_loop().create_connection(ClientConnection, self.host, self.port))[1]
+        except OSError as error:
+            reason = describe_address_error(error)
+            raise OSError(
+                f"No server answers at {self.host}:{self.port}: {reason}; start it, or give another address."
+            ) from None
 
     def _count_answer(self, body: bytes, reply: Reply, latency: float) -> None:
         if reply.status != 200:

@@ -21,9 +21,12 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_
     """Write the spec and print its tasks.
 
     Raises:
-        ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
+        ValueError: if the file's folder or Kubeflow's packages are missing, or as
+            :func:`pipeline.kubeflow.compiler.compile_to`.
     """
     settings = deployment.read_deployment(cluster or deployment.DEFAULT_FILE)
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"There is no folder {out.absolute().parent} to write {out.name} to; create it.")
     tasks = compile_spec(out, RunRequest(find_use_case(case), **request_fields), settings)
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
@@ -62,7 +65,13 @@ def submit(
     as_json: bool,
     request_fields: dict[str, Any],
 ) -> None:
-    """Compile and submit the pipeline; print the address of the run."""
+    """Compile and submit the pipeline; print the address of the run.
+
+    Raises:
+        ValueError: for an invalid host or schedule, or as :func:`compile_`.
+        OSError: if the host does not answer.
+    """
+    submission.check_target(target, every)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"{case}.yaml")
         compile_spec(

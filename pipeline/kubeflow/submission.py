@@ -45,13 +45,10 @@ def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, 
         The ids ``experiment`` and ``run`` or ``recurring_run``, and the ``url`` of the run's page.
 
     Raises:
-        ValueError: for an invalid host URL or schedule, or an HTTP error that a retry would not change.
+        ValueError: as for :func:`check_target`, or for an HTTP error that a retry would not change.
         OSError: if the host does not answer.
     """
-    if urlsplit(target.host).scheme not in ("http", "https"):
-        raise ValueError(f"--host takes a URL such as http://localhost:8080, not '{target.host}'.")
-    if every and len(every.split()) != 6:
-        raise ValueError(f"--every takes six fields, seconds first, such as '0 0 3 * * *', not '{every}'.")
+    check_target(target, every)
     client = _client(target)
     experiment_info = _retry(
         target, lambda: client.create_experiment(target.experiment, namespace=target.namespace or None)
@@ -73,6 +70,18 @@ def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, 
     id_ = getattr(created, f"{kind}_id")
     page = "recurringrun" if every else "runs"
     return {"experiment": experiment, kind: id_, "url": f"{target.host.rstrip('/')}/#/{page}/details/{id_}"}
+
+
+def check_target(target: Target, every: str = "") -> None:
+    """Check the host and the schedule, which costs nothing, unlike compiling the pipeline.
+
+    Raises:
+        ValueError: for an invalid host URL or schedule.
+    """
+    if urlsplit(target.host).scheme not in ("http", "https") or not urlsplit(target.host).hostname:
+        raise ValueError(f"--host takes a URL such as http://localhost:8080, not '{target.host}'.")
+    if every and len(every.split()) != 6:
+        raise ValueError(f"--every takes six fields, seconds first, such as '0 0 3 * * *', not '{every}'.")
 
 
 def _client(target: Target) -> Any:

@@ -15,6 +15,7 @@ import orjson
 from models.catalog import find_use_case
 from pipeline.home import Home
 from pipeline.online import rollouts
+from pipeline.online.address import parse_address
 from pipeline.terminal import make_console, make_progress_bar
 
 LABELS = 500  # labels in one request
@@ -67,10 +68,7 @@ def send_traffic(options: TrafficOptions) -> dict[str, Any]:
 
 def _gateway_address(options: TrafficOptions) -> tuple[str, int]:
     if options.address:
-        host, _, port = options.address.removeprefix("http://").rpartition(":")
-        if not port.isdigit():
-            raise ValueError(f"--gateway takes HOST:PORT, not '{options.address}'.")
-        return host, int(port)
+        return parse_address("--gateway", options.address.removeprefix("http://"))
     server = rollouts.find_running_server(options.home)
     if not server or not server["gateway"]:
         raise ValueError(f"No gateway of {options.home} is running; `showcase serve --home {options.home}` starts one.")

@@ -18,6 +18,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import sidecar
+from pipeline.online.address import parse_address
 from pipeline.online.rollouts import SERVER_RECORD_FILE, write_config
 from pipeline.terminal import make_console
 from serving import rollout
@@ -70,10 +71,12 @@ async def _serve(options: ServeOptions, as_json: bool) -> None:
     from serving.gateway.stack import ServedCase, Stack, StackSettings
     from serving.server.app import ServerOptions as ServerOptions
 
+    if options.backend:
+        parse_address("--backend", options.backend)  # raises for an invalid address before a model is loaded
     if options.store:
         from serving.gateway.history.redis_client import make_client
 
-        make_client(options.store)  # raises for an invalid address before a model is loaded
+        make_client(options.store)
     folders = {name: _versions_folder(options, name) for name in _servable(options)}
     cases = {name: ServedCase(_load_online(name), path, path.parent / "online") for name, path in folders.items()}
     write_config(options.home)

@@ -10,11 +10,11 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pipeline.metadata import store
+from pipeline.metadata import local_file, store
 from pipeline.tracking import recording
 
 NICE = 10
@@ -126,17 +126,41 @@ def read_records(address: str, case: str) -> list[dict[str, Any]]:
     Raises:
         OSError: if there is no such store, or its server does not answer.
     """
-    from mlflow.exceptions import MlflowException
+    with open_reader(address) as client:
+        return _read_runs(client, case)
 
+
+def read_curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
+    """Return a metric of one record by epoch."""
+    with open_reader(address) as client:
+        return [(point.step, point.value) for point in client.get_metric_history(run, f"epoch/{name}")]
+
+
+@contextmanager
+def open_reader(address: str) -> Iterator[Any]:
+    """Yield an MLflow client for reading; a SQLite store that cannot be written to is read from a temporary copy.
+
+    Raises:
+        OSError: if there is no such store, or it cannot be read.
+    """
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite:///") and not file.is_file():
         raise OSError(f"There is no tracking store {file}; the first finished `showcase run` creates it.")
-    client = open_client(address)
-    try:
-        experiment = client.get_experiment_by_name(case)
-    except MlflowException as error:
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"The experiment tracker at {address} cannot be read: {reason}") from None
+    with ExitStack() as opened:
+        try:
+            if address.startswith("sqlite:///") and not local_file.is_writable(file):
+                address = f"sqlite:///{opened.enter_context(local_file.copy_store(file))}"
+            client = open_client(address)
+            client.search_experiments(max_results=1)  # connects
+        except Exception as error:
+            where = recording.hide_credentials(address)
+            reason = _sentence(error).replace(address, where).rstrip(".")
+            raise OSError(f"The experiment tracker at {where} cannot be read: {reason}.") from None
+        yield client
+
+
+def _read_runs(client: Any, case: str) -> list[dict[str, Any]]:
+    experiment = client.get_experiment_by_name(case)
     if experiment is None:
         return []
     mlflow_runs: list[Any] = []
@@ -150,11 +174,6 @@ def read_records(address: str, case: str) -> list[dict[str, Any]]:
         if not token:
             break
     return [_to_plain(mlflow_run) for mlflow_run in mlflow_runs if recording.RUN_TAG in mlflow_run.data.tags]
-
-
-def read_curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
-    """Return a metric of one record by epoch."""
-    return [(point.step, point.value) for point in open_client(address).get_metric_history(run, f"epoch/{name}")]
 
 
 def _client_class() -> Any:

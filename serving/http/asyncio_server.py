@@ -6,6 +6,7 @@ answered with 503. An exception in the handler is logged and answered with 500; 
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any
@@ -49,12 +50,22 @@ class Server:
         self._empty = asyncio.Event()
 
     async def start(self, host: str, port: int, backlog: int, reuse_port: bool) -> "Server":
-        """Start listening."""
+        """Start listening.
+
+        Raises:
+            OSError: if the address is taken or not of this machine; the message names it.
+        """
         self._loop = asyncio.get_running_loop()
+        try:
+            self._listening = await self._loop.create_server(
+                lambda: Connection(self, self._loop), host, port, backlog=backlog, reuse_port=reuse_port or None
+            )
+        except OSError as error:
+            reason = describe_address_error(error)
+            raise OSError(
+                f"Nothing can listen on {host}:{port}: {reason}; choose another port (0: a free one) or address."
+            ) from None
         self._sweep()
-        self._listening = await self._loop.create_server(
-            lambda: Connection(self, self._loop), host, port, backlog=backlog, reuse_port=reuse_port or None
-        )
         self.port = self._listening.sockets[0].getsockname()[1]
         return self
 
@@ -89,6 +100,12 @@ class Server:
         for connection in list(self.connections):
             connection.check(now)
         self._timer = self._loop.call_later(min(1.0, self.idle_seconds / 4, self.read_seconds / 4), self._sweep)
+
+
+def describe_address_error(error: OSError) -> str:
+    """Return why an address cannot be used, as the operating system says it; the event loop's text repeats the address."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 async def serve(

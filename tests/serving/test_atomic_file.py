@@ -21,10 +21,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     write_atomically(path, b"first")
 
     def fail(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "temporary")
 
     monkeypatch.setattr(atomic_file.os, step, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(path, b"second")
+    assert caught.value.filename == str(path)
     monkeypatch.undo()
     assert path.read_bytes() == b"first"

@@ -60,4 +60,6 @@ def create_server(
     try:
         return grpc_server, grpc_server.add_insecure_port(address)
     except RuntimeError:
-        raise OSError(f"The gRPC server cannot listen on {address}; is another server there?") from None
+        raise OSError(
+            f"The gRPC server cannot listen on {address}; choose another port (0: a free one) or address."
+        ) from None

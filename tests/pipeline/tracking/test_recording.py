@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
-from pipeline.metadata import store
+from pipeline.metadata import local_file, store
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import mlflow_process, recording
@@ -114,6 +114,17 @@ def test_recorded_run_is_read_back_completely(recorded_home: tuple[Path, dict[st
     assert record["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
     assert mlflow_process.read_curve(address, record["id"], "loss") == [(1, 1.0), (2, 0.5)]
     assert mlflow_process.read_curve(address, record["id"], "valid_loss") == [(1, 1.5)]  # NaN is left out
+
+
+def test_records_of_a_home_without_write_permission_are_read_and_stay_unchanged(
+    recorded_home: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, facts = recorded_home
+    address, files = f"sqlite:///{home}/mlflow.sqlite", {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    monkeypatch.setattr(local_file, "is_writable", lambda file: False)
+    (record,) = mlflow_process.read_records(address, "fraud")
+    assert record["id"] == facts["mlflow"] and mlflow_process.read_curve(address, record["id"], "loss")
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == files
 
 
 def test_resumed_run_has_one_record_with_the_last_state(

@@ -15,6 +15,17 @@ from tour.evidence.context import Context
 from tour.evidence.serving import edge_files
 
 
+def test_programs_are_built_in_a_temporary_folder_if_the_home_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with edge_files.open_build_folder(tmp_path) as folder:
+        assert folder == tmp_path / "edge"
+    monkeypatch.setattr(edge_files.os, "access", lambda path, mode: path != tmp_path)
+    with edge_files.open_build_folder(tmp_path) as folder:
+        assert folder.is_dir() and not folder.is_relative_to(tmp_path / "edge")
+    assert not folder.exists() and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_page_agrees_with_the_saved_model_on_a_thousand_inputs(pushed_home: Path, case: str, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Evidence on edge runtimes: the same input and model in Python, C++, Java, the browser and the SavedModel."""
 
 import json
+import os
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,8 @@ def runtimes(context: Context) -> list[Result]:
     table: list[tuple[Any, ...]] = [first]
     for name, build in (("C++", native.build_cpp), ("Java over JNI", native.build_java)):
         try:
-            native_run = build(context.home / "edge").answer(path, rows)
+            with open_build_folder(context.home) as folder:
+                native_run = build(folder).answer(path, rows)
         except FileNotFoundError as error:
             table.append((name, str(error), "", "", ""))
             continue
@@ -60,6 +64,21 @@ def runtimes(context: Context) -> list[Result]:
     ]
 
 
+@contextmanager
+def open_build_folder(home: Path) -> Iterator[Path]:
+    """Yield the home's folder of compiled programs; a temporary one if the home cannot be written."""
+    if os.access(home, os.W_OK):
+        yield home / "edge"
+        return
+    with tempfile.TemporaryDirectory(prefix="edge-") as folder:
+        yield Path(folder)
+
+
+def _run_cpp(context: Context, model: Path, rows: Mapping[str, np.ndarray]) -> Answers:
+    with open_build_folder(context.home) as folder:
+        return native.build_cpp(folder).answer(model, rows).outputs
+
+
 def equal_everywhere(context: Context) -> list[Result]:
     """B27: the page's samples answered by the server's session, by Python, by C++ and by the page in a browser."""
     with np.load(context.served / site.EXTRA / site.SAMPLES) as arrays:
@@ -68,7 +87,7 @@ def equal_everywhere(context: Context) -> list[Result]:
     ways: dict[str, Callable[[], Answers]] = {
         "server: SavedModel in a session": lambda: _session(context, rows),
         "Python: .tflite": lambda: Interpreter(model.read_bytes()).answer(rows),
-        "C++: .tflite": lambda: native.build_cpp(context.home / "edge").answer(model, rows).outputs,
+        "C++: .tflite": lambda: _run_cpp(context, model, rows),
         "browser: LiteRT.js in Chromium": lambda: _browser(context, rows),
     }
     answers, missing = {}, []
