@@ -106,6 +106,24 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """An S3 server in this process."""
+    from support.s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket_home(s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of a folder in an empty bucket; the client's environment is set, and working copies are in a folder of the test."""
+    for name, value in {**s3_server.environment, "SHOWCASE_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.make_bucket()}/home"
+
+
+@pytest.fixture(scope="session")
 def drift_profile() -> Any:
     """Reference profile of the generated days of ``support.drift_case``."""
     from support.drift_case import fit_reference_profile

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 # Fixtures that start something: a test that uses one is a system test.
-FIXTURES = {"pushed_home", "default_home", "browser", "page", "tried_home", "tried_gateway"}
+FIXTURES = {"pushed_home", "default_home", "browser", "page", "tried_home", "tried_gateway", "s3_server"}
 # Events of Python's audit hooks. A fork is how multiprocessing and Beam start workers.
 EVENTS = {
     "subprocess.Popen": "started a process",
