@@ -1,15 +1,18 @@
 """The rollout of a case: which versions serve which requests. Commands write the file and the gateway polls it."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from serving import bucket, bucket_folders
 from serving.atomic_file import write_atomically
 
 STABLE, CANARY, SHADOW = "stable", "canary", "shadow"
 FILE = "rollout.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,13 @@ def hash_to_fraction(key: str) -> float:
 
 
 def list_versions(folder: Path) -> list[int]:
-    """Return the version numbers in a folder of versions, ascending."""
+    """Return the version numbers in a folder of versions, ascending; in a bucket, those that are complete.
+
+    Raises:
+        BucketError: if the bucket does not answer.
+    """
+    if bucket.uri_of(folder):
+        return sorted(int(name) for name in bucket_folders.list_folders(folder) if name.isdecimal())
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
@@ -75,8 +84,23 @@ def read(folder: Path) -> Rollout:
 
 
 def write(folder: Path, rollout: Rollout) -> None:
-    """Replace the rollout file atomically."""
-    write_atomically(folder / FILE, json.dumps(asdict(rollout), indent=1).encode())
+    """Replace the rollout file atomically, in a bucket too."""
+    content = json.dumps(asdict(rollout), indent=1).encode()
+    if bucket.uri_of(folder):
+        bucket.write_file(
+            folder / FILE, content
+        )  # first, as a gateway that follows the bucket would undo a local change
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FILE, content)
+
+
+def download(folders: Iterable[Path]) -> None:
+    """Download the rollout files of folders in a bucket; while it does not answer, they stay as they are."""
+    for folder in folders:
+        try:
+            bucket.pull_file(folder / FILE)
+        except bucket.BucketError as error:
+            log.warning("the rollout of %s stays as it is: %s", folder, error)
 
 
 def promote(folder: Path, version: int | None, share: float | None = None, shadow: bool = False) -> Rollout:
@@ -146,7 +170,8 @@ def model_config(folders: Mapping[str, Path]) -> str:
 
 def _format_config(name: str, folder: Path) -> str:
     rollout = read(folder)
-    lines = [f"name: {json.dumps(name)}", f"base_path: {json.dumps(str(folder))}", 'model_platform: "tensorflow"']
+    base_path = json.dumps(bucket.uri_of(folder) or str(folder))
+    lines = [f"name: {json.dumps(name)}", f"base_path: {base_path}", 'model_platform: "tensorflow"']
     if rollout.versions_to_load:
         specific = " ".join(f"versions: {version}" for version in rollout.versions_to_load)
         lines.append(f"model_version_policy {{ specific {{ {specific} }} }}")

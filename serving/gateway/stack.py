@@ -99,13 +99,13 @@ class Stack:
         """
         if self.app:
             await self.app.start()
-        self._rollouts = read_rollouts(self.settings.cases)
+        self._rollouts = await asyncio.to_thread(read_rollouts, self.settings.cases)
         if self.settings.port is not None:
             gateway = await self._start_gateway(self.settings.port)
             self._tasks.append(asyncio.create_task(self._watch_new_cases(gateway)))
         if self.app:
             await self._assign_labels(self.app, self._rollouts)
-            self._tasks.append(asyncio.create_task(self._follow_rollouts(self.app)))
+        self._tasks.append(asyncio.create_task(self._follow_rollouts()))
         return self
 
     async def _start_gateway(self, port: int) -> Gateway:
@@ -208,7 +208,7 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _follow_rollouts(self, app: ModelServer) -> None:
+    async def _follow_rollouts(self) -> None:
         """Make the engine load the versions in the rollout files.
 
         The gateway reads the files by itself; it works whichever of the two reads a change first.
@@ -216,10 +216,10 @@ class Stack:
         while True:
             await asyncio.sleep(self.settings.server.poll)
             try:
-                current = read_rollouts(self.settings.cases)
-                if current != self._rollouts:
-                    await app.engine.reload(build_model_configs(self.settings.cases))
-                    await self._assign_labels(app, current)
+                current = await asyncio.to_thread(read_rollouts, self.settings.cases)
+                if self.app and current != self._rollouts:
+                    await self.app.engine.reload(build_model_configs(self.settings.cases))
+                    await self._assign_labels(self.app, current)
                     self._rollouts = current
             except (OSError, ValueError, ServingError) as error:  # the previous versions stay in service
                 log.error("the rollout is not followed: %s", error)
@@ -231,11 +231,12 @@ class Stack:
 
 
 def read_rollouts(cases: Mapping[str, ServedCase]) -> dict[str, Rollout]:
-    """Read the rollout of each case.
+    """Read the rollout of each case; that of a case in a bucket is downloaded first.
 
     Raises:
         ValueError: if a file is damaged.
     """
+    rollout.download([case.versions for case in cases.values()])
     return {name: rollout.read(case.versions) for name, case in cases.items()}
 
 

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from serving import bucket_folders
+
 EXTRA = "assets.extra"
 
 
@@ -28,6 +30,7 @@ class VersionFiles:
 @lru_cache(maxsize=64)
 def read_version_files(folder: Path, version: int) -> VersionFiles:
     """Read the files of a version from the folder of versions; all fields are empty if the gateway cannot read them."""
+    bucket_folders.pull(folder / str(version))  # where another machine serves the model
     extra = folder / str(version) / EXTRA
     try:
         description = json.loads((extra / "model.json").read_text())

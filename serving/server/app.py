@@ -117,7 +117,7 @@ class ModelServer:
         """
         options = self.options
         # Read before the models are loaded, so that a change made during loading is noticed.
-        content = options.config_file.read_bytes() if options.config_file else b""
+        content = config.read_content(options.config_file) if options.config_file else b""
         await self.engine.start(
             (config.read_models(options.config_file) or ()) if options.config_file else options.models
         )
@@ -204,7 +204,7 @@ class ModelServer:
         while True:
             await asyncio.sleep(self.options.config_poll)
             try:
-                content = await asyncio.to_thread(path.read_bytes)
+                content = await asyncio.to_thread(config.read_content, path)
                 if content != current:
                     await self._apply_config(path)
                 current = content

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving import bucket
 from serving.server import config_messages
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -74,6 +75,16 @@ class BatchingParameters:
         return min(self.max_batch_size, 1 << (rows - 1).bit_length())
 
 
+def read_content(path: Path) -> bytes:
+    """Read a file, which is downloaded first if it is in a bucket.
+
+    Raises:
+        OSError: if it cannot be read, or the bucket does not answer.
+    """
+    bucket.pull_file(path)
+    return path.read_bytes()
+
+
 def read_models(path: Path) -> list[ModelConfig] | None:
     """Read the models of a ``ModelServerConfig`` file; None if it sets no config, which changes nothing.
 
@@ -111,19 +122,27 @@ def _model(model: Any) -> ModelConfig:
         raise ValueError("Expected model to have a name and a base_path.")
     if model.model_platform not in ("", "tensorflow"):
         raise ValueError(f"model_platform '{model.model_platform}' of {model.name} is not supported; use 'tensorflow'.")
-    if "://" in model.base_path:
-        raise ValueError(f"base_path '{model.base_path}' of {model.name} is not a local folder.")
+    base_path = parse_path(model.base_path)
     policy, kind = model.model_version_policy, model.model_version_policy.WhichOneof("policy_choice") or "latest"
     if kind == "specific" and not policy.specific.versions:
         raise ValueError(f"The specific version policy of {model.name} names no version; add at least one.")
     return ModelConfig(
         name=model.name,
-        base_path=model.base_path,
+        base_path=base_path,
         policy=kind,
         latest=policy.latest.num_versions or 1,
         specific=tuple(policy.specific.versions),
         labels=dict(model.version_labels),
     )
+
+
+def parse_path(text: str) -> str:
+    """Return a path as it is, and for ``s3://BUCKET/FOLDER`` or ``gs://BUCKET/FOLDER`` that of the working copy.
+
+    Raises:
+        ValueError: for a URI of another kind, or one without a bucket.
+    """
+    return str(bucket.working_copy(text)) if "://" in text else text
 
 
 def read_batching(path: Path) -> BatchingParameters:

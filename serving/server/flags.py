@@ -15,8 +15,8 @@ SUPPORTED: dict[str, tuple[Any, str]] = {
     "rest_api_port": (0, "Port of REST; 0 disables REST."),
     "host": ("0.0.0.0", "Address to listen on (not a flag of tensorflow_model_server)."),
     "model_name": ("default", "Name of the model; ignored with a model config file."),
-    "model_base_path": ("", "Folder of the model's versions; ignored with a model config file."),
-    "model_config_file": ("", "File with a ModelServerConfig."),
+    "model_base_path": ("", "Folder or s3:// or gs:// URI of the model's versions; ignored with a model config file."),
+    "model_config_file": ("", "File or s3:// or gs:// URI of a ModelServerConfig."),
     "model_config_file_poll_wait_seconds": (0, "Seconds between reads of the model config file; 0 reads it once."),
     "file_system_poll_wait_seconds": (1, "Seconds between scans for versions; 0 scans once, negative never."),
     "enable_batching": (True, "Batch rows of several requests; on by default here."),
@@ -144,15 +144,13 @@ def _build_options(values: dict[str, Any]) -> ServerOptions:
         else BatchingParameters()
     )
     monitoring = values["monitoring_config_file"]
-    model = ModelConfig(values["model_name"], values["model_base_path"])
-    if "://" in model.base_path:
-        raise ValueError(f"--model_base_path '{model.base_path}' is not a local folder.")
+    model = ModelConfig(values["model_name"], config.parse_path(values["model_base_path"]))
     return ServerOptions(
         models=() if values["model_config_file"] else (model,),
         host=values["host"],
         grpc_port=values["port"] or None,
         rest_port=values["rest_api_port"] or None,
-        config_file=Path(values["model_config_file"]) if values["model_config_file"] else None,
+        config_file=Path(config.parse_path(values["model_config_file"])) if values["model_config_file"] else None,
         config_poll=values["model_config_file_poll_wait_seconds"],
         batching=replace(batching, enabled=values["enable_batching"]),
         poll=values["file_system_poll_wait_seconds"],

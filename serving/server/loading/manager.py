@@ -201,6 +201,7 @@ class ModelManager:
         name, started = served.model.name, time.monotonic()
         served.states[version] = VersionState(version, "LOADING")
         try:
+            await asyncio.to_thread(versions.download, path)
             servable = await asyncio.to_thread(self._load_servable, name, version, path)
         except Exception as error:
             serving_error = error if isinstance(error, ServingError) else None

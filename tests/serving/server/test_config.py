@@ -25,7 +25,7 @@ INVALID = {
     config.read_models: [
         ("nonsense", "is not a ModelServerConfig"),
         ('model_config_list { config { name: "m" } }', "a name and a base_path"),
-        ('model_config_list { config { name: "m" base_path: "gs://b" } }', "not a local folder"),
+        ('model_config_list { config { name: "m" base_path: "hdfs://b" } }', "s3://BUCKET/FOLDER"),
         (
             'model_config_list { config { name: "m" base_path: "/m" model_platform: "torch" } }',
             "'torch' of m is not supported",
@@ -118,7 +118,7 @@ def test_flags_of_tensorflow_model_server_set_the_options():
         (["--port=many", "--model_base_path=/m"], "--port takes a whole number, not 'many'"),
         (["--prefer_tflite_model=perhaps", "--model_base_path=/m"], "takes true or false"),
         (["--saved_model_tags=gpu", "--model_base_path=/m"], "only 'serve'"),
-        (["--model_base_path=s3://m"], "not a local folder"),
+        (["--model_base_path=hdfs://m"], "s3://BUCKET/FOLDER"),
         (["--model_base_path=/m", "--batching_parameters_file=/nowhere"], "cannot be read: No such file"),
     ],
 )
