@@ -21,6 +21,7 @@ from pipeline.online import rollouts
 from pipeline.plan import RunRequest, make_plan
 from pipeline.run import Run
 from pipeline.terminal import make_console, make_progress_bar, make_stderr_console
+from serving import bucket_folders
 
 
 def run(
@@ -124,6 +125,7 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
         raise ValueError(
             f"No pushed run of {case} under {home} has an embedding; run `showcase run {case} --home {home}` first."
         )
+    bucket_folders.pull(Path(outputs["embedding"].uri))
     nearest = WordVectors.load(outputs["embedding"].uri).neighbours(value, number)
     if as_json:
         print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in nearest], indent=1))

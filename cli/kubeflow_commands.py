@@ -114,7 +114,7 @@ def submit(
         if resume or cancel:
             raise ValueError("--resume and --cancel belong to --kubernetes; Kubeflow's pages do both for its runs.")
         specs.submit(
-            case, Target(host, experiment or case, namespace, account), every, cluster, as_json, request_fields
+            case, Target(host, experiment or case, namespace, account), every, home, cluster, as_json, request_fields
         )
         return
     if every or experiment:

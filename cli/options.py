@@ -5,9 +5,30 @@ from typing import Annotated
 
 import typer
 
+
+def parse_home(text: str) -> Path:
+    """Return the folder that a text names; for ``s3://BUCKET/FOLDER`` or ``gs://BUCKET/FOLDER`` its working copy."""
+    from pipeline.home import open_home  # imported here, so that --help stays fast
+
+    try:
+        path = open_home(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if path.is_file():
+        raise typer.BadParameter(f"'{path}' is a file.")
+    return path
+
+
 Home = Annotated[
     Path,
-    typer.Option("--home", file_okay=False, help="Folder of all state: runs, models, logs.", envvar="SHOWCASE_HOME"),
+    typer.Option(
+        "--home",
+        "--root",
+        parser=parse_home,
+        metavar="FOLDER",
+        help="Folder of all state: runs, models, logs; or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.",
+        envvar="SHOWCASE_HOME",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]

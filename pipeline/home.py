@@ -1,11 +1,13 @@
-"""A home: the folder of all state, and where each part of it lies."""
+"""A home: the folder of all state, and where each part of it lies; in a bucket, the working copy of such a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.metadata import store
-from pipeline.metadata.store_address import MetadataAddress
+from models.catalog import CASES
+from pipeline.metadata import bucket_copy, store
+from pipeline.metadata.store_address import ADDRESS_FILE, MetadataAddress
 from pipeline.run import Run
+from serving import bucket, rollout
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,21 @@ class Home:
     def pushed_runs(self, case: str) -> list[Run]:
         """Return the runs of a use case that pushed a version, oldest first."""
         return store.pushed_runs(self.metadata, case)
+
+
+def open_home(text: str) -> Path:
+    """Return the folder that a text names; for ``s3://`` and ``gs://`` the working copy, with metadata and rollouts up to date.
+
+    Raises:
+        BucketError: if the bucket does not exist or does not answer.
+        MetadataConflictError: if this machine and another one have both written a SQLite file.
+        ValueError: if the text is not a folder of a bucket.
+    """
+    if not bucket.is_uri(text):
+        return Path(text)
+    path = bucket.working_copy(text)
+    bucket.check(path)
+    bucket.pull_file(path / ADDRESS_FILE)
+    bucket_copy.download_store(path)
+    rollout.download(CaseFolders(path / name).versions for name in CASES)
+    return path

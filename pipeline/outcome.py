@@ -11,6 +11,7 @@ from pipeline.local.progress import Progress
 from pipeline.metadata import store
 from pipeline.plan import Plan
 from pipeline.runtime import Runtime
+from serving import bucket_folders
 
 
 def summarize_outcome(
@@ -22,11 +23,15 @@ def summarize_outcome(
             if stage.state == state:
                 return state, f"{name}: {stage.message}", {}
     outputs = store.outputs(runtime.metadata, run_id)
-    evaluation = Path(outputs["Evaluator"]["evaluation"].uri)
+    evaluation, comparison = (
+        Path(outputs[stage][key].uri) for stage, key in (("Evaluator", "evaluation"), ("Baseline", "comparison"))
+    )
+    for folder in (evaluation, comparison):
+        bucket_folders.pull(folder)
     metrics = overall_metrics(evaluation)
     facts = {"metrics": json.dumps(metrics), "headline": f"{plan.case.headline} {metrics[plan.case.headline]:.4f}"}
     facts["slices"] = json.dumps(metric_by_slice(evaluation, plan.case.headline))
-    facts["comparison"] = describe_comparison(Path(outputs["Baseline"]["comparison"].uri, "comparison.json"))
+    facts["comparison"] = describe_comparison(comparison / "comparison.json")
     pushed = outputs["Pusher"]["pushed_model"].custom_properties
     if not pushed["pushed"].int_value:
         return "refused", "Evaluator: " + "; ".join(describe_missed_bounds(evaluation)), facts

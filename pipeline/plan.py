@@ -15,6 +15,7 @@ from models.use_case import UseCase
 from pipeline import cache_key
 from pipeline.refresh import RefreshBase
 from pipeline.runtime import Runtime
+from serving import bucket, bucket_folders
 
 # Libraries whose versions decide what a run computes.
 PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm", "ydf")
@@ -113,12 +114,15 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
     """Find and check the data and resolve every setting before any stage starts.
 
     Raises:
+        BucketError: if the home or the data is in a bucket that does not answer, or takes no objects.
         DataError: if the data does not meet the case's requirements.
         MetadataUnavailableError: if the metadata store's server does not answer.
         ValueError: for an unknown setting, or an invalid combination of settings.
     """
     settings = request.case.configure(request.changes or {})
-    runtime.metadata.exists()  # raises before the data is prepared if the server does not answer
+    # Both raise before the data is prepared.
+    runtime.metadata.exists()
+    bucket.check(Path(runtime.root), write=True)
     base = RefreshBase.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
@@ -161,7 +165,7 @@ def _prepare_source(request: RunRequest, cache: Path, settings: Mapping[str, Any
     """Return the folder of the request's data; data of the case's own is generated or downloaded on first use."""
     if request.data is not None and not request.data.strip():
         raise DataError("--data is empty; name a folder, or leave the option out to use the data of the use case.")
-    source: Path = request.case.load("data").prepare(request.data, cache, settings)
+    source: Path = request.case.load("data").prepare(_download(request.data), cache, settings)
     return source.resolve()
 
 
@@ -219,3 +223,13 @@ def _check(data: Any, source: Path, window: Mapping[int, Path], settings: Mappin
     report: DataReport = data.check(window, settings)
     loose = [str(path.relative_to(source)) for path in spans.list_loose_files(source)]
     return replace(report, skipped={**report.skipped, **({"outside the spans": loose} if loose else {})})
+
+
+def _download(data: str | None) -> str | None:
+    """Return data in a bucket as the path of its working copy, downloaded; other data as it is."""
+    if data is None or not bucket.is_uri(data):
+        return data
+    path = bucket.working_copy(data)
+    bucket.check(path)
+    bucket_folders.pull_listed(path)
+    return str(path)

@@ -9,6 +9,7 @@ from models.saved_model.files import EXTRA, WEIGHTS
 from models.use_case import UseCase
 from pipeline.metadata import store
 from pipeline.runtime import Runtime
+from serving import bucket_folders
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class RefreshBase:
             ValueError: if no version has been pushed, or the last one carries no weights.
         """
         pushed = store.pushed_runs(runtime.metadata, case.name)
+        if pushed:
+            bucket_folders.pull(pushed[-1].pushed_folder)
         if not pushed or not pushed[-1].pushed_folder.is_dir():
             raise ValueError(
                 f"There is no pushed model of {case.name} to refresh; `showcase run {case.name}` trains the first one."

@@ -18,11 +18,12 @@ from typing import Any
 from pipeline import cache_key
 from pipeline.checkout import ROOT
 from pipeline.local.progress import Progress, Report
-from pipeline.metadata import store
+from pipeline.metadata import bucket_copy, store
 from pipeline.plan import PACKAGES, Plan
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import recording
+from serving import bucket_folders
 
 
 def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> Run:
@@ -34,9 +35,24 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> Run:
 
     Raises:
         BusyError: if another run of the case is in progress in this home.
+        BucketError: if the home is in a bucket that does not take the data, the logs or the metadata.
     """
     with store.exclusive_lock(Path(runtime.root, plan.case.name, "run.lock"), f"run of {plan.case.name}"):
-        return _execute(plan, runtime, fresh, report)
+        upload_source(plan, runtime)
+        run = _execute(plan, runtime, fresh, report)
+        bucket_folders.push(runtime.case(plan.case.name).logs / run.id)
+        bucket_copy.upload_store(Path(runtime.root))
+        return run
+
+
+def upload_source(plan: Plan, runtime: Runtime) -> None:
+    """Upload data that lies in a home in a bucket, for stages on other machines; data elsewhere belongs to others.
+
+    Raises:
+        BucketError: if the bucket does not take it.
+    """
+    if Path(plan.source).is_relative_to(runtime.root):
+        bucket_folders.push(Path(plan.source))
 
 
 def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> Run:
@@ -195,6 +211,7 @@ def _register_cached(plan: Plan, runtime: Runtime, pushed_run: Run, external_id:
 def _is_current(run: Run, past_runs: list[Run]) -> bool:
     """Whether the run's version exists and no later run pushed another; otherwise the model has to be compared again."""
     pushed = [past_run for past_run in past_runs if past_run.state == "pushed"]
+    bucket_folders.pull(run.pushed_folder)
     return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and run.pushed_folder.is_dir()
 
 

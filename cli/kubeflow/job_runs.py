@@ -45,7 +45,7 @@ def run_jobs(
     Raises:
         ClusterError: if the cluster refuses a request or does not answer.
     """
-    settings = deployment.read_deployment(cluster or deployment.DEFAULT_FILE)
+    settings = deployment.place_in(deployment.read_deployment(cluster or deployment.DEFAULT_FILE), home)
     run = target.run or f"{case}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     connection = JobsClient(target.namespace, run)
     with tempfile.TemporaryDirectory() as scratch:

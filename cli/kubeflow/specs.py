@@ -61,6 +61,7 @@ def submit(
     case: str,
     target: submission.Target,
     every: str,
+    home: Path,
     cluster: Path | None,
     as_json: bool,
     request_fields: dict[str, Any],
@@ -77,7 +78,7 @@ def submit(
         compile_spec(
             path,
             RunRequest(find_use_case(case), **request_fields),
-            deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
+            deployment.place_in(deployment.read_deployment(cluster or deployment.DEFAULT_FILE), home),
         )
         submitted = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
     if as_json:

@@ -2,13 +2,14 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.checkout import ROOT
 from pipeline.local.flink import flink_cluster
 from pipeline.runtime import IN_PROCESS, NO_IMAGE, BeamRunner, Runtime
+from serving import bucket
 
 DEFAULT_FILE = ROOT / "kubernetes" / "pipeline.toml"
 TYPE_NAMES = {str: "text", int: "a whole number", bool: "true or false"}
@@ -54,7 +55,7 @@ class Deployment:
 
     Attributes:
         image: Container image of every task.
-        root: Folder of the shared state in every pod.
+        root: Folder of the shared state in every pod, or its s3:// or gs:// URI in a bucket.
         volume: Persistent volume claim that is mounted there; empty if the image provides the folder.
         metadata: Address of the metadata store.
         tracking: Address of the experiment tracker; empty for none.
@@ -112,7 +113,28 @@ def read_deployment(path: Path = DEFAULT_FILE) -> Deployment:
         for name, section in document.pop("secrets", {}).items()
     }
     parts = {"default": _parse_section(Resources, default, f"{path}, default"), "nodes": nodes, "secrets": secrets}
-    return _parse_section(Deployment, {**document, **parts}, str(path))
+    return check_root(_parse_section(Deployment, {**document, **parts}, str(path)))
+
+
+def place_in(deployment: Deployment, home: Path) -> Deployment:
+    """Return the deployment with the bucket of a home as its root; unchanged for a home that is a folder."""
+    uri = bucket.uri_of(home)
+    return check_root(replace(deployment, root=uri, volume="")) if uri else deployment
+
+
+def check_root(deployment: Deployment) -> Deployment:
+    """Return the deployment if its root suits its volume and its metadata.
+
+    Raises:
+        ValueError: for a bucket with a volume, or without a metadata server.
+    """
+    if "://" in deployment.root:
+        bucket.working_copy(deployment.root)
+        if deployment.volume:
+            raise ValueError(f"The root {deployment.root} is in a bucket, so `volume` has to be empty.")
+        if not deployment.metadata:
+            raise ValueError(f"The root {deployment.root} is in a bucket, so `metadata` has to name a metadata server.")
+    return deployment
 
 
 def _parse_section(section_class: type, values: Mapping[str, Any], location: str) -> Any:
@@ -130,18 +152,18 @@ def _parse_section(section_class: type, values: Mapping[str, Any], location: str
 
 
 def pod_runtime(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:
-    """Return the runtime of one pod per stage; all pods share a volume and a metadata server.
+    """Return the runtime of one pod per stage; all pods share a volume or a bucket, and a metadata server.
 
     Args:
-        root: Folder of the volume.
+        root: Folder of the volume, or s3:// or gs:// URI of a folder in a bucket.
         database: Address of the metadata store's server.
         tracking: Address of the experiment tracker; empty for none.
         flink: HOST:PORT of Beam's job server; empty to run Beam in the stage's own pod.
 
     Raises:
-        ValueError: for a root that is a URL, because our components read and write local files.
+        ValueError: for a root that is a URL of another kind than those of a bucket.
     """
     if "://" in root:
-        raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
+        root = str(bucket.working_copy(root))
     beam = BeamRunner((*flink_cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
     return Runtime(root, beam, tracking=tracking or "none", database=database)

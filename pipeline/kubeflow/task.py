@@ -22,6 +22,7 @@ from pipeline.refresh import RefreshBase
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking.recording import Tracker
+from serving import bucket
 
 # Exit code of a task whose gate refused; such a task is not worth a retry, unlike one whose pod was lost.
 REFUSED = 3
@@ -33,7 +34,7 @@ class KubeflowTask:
 
     Attributes:
         run: Id of the run, assigned by Kubeflow.
-        root: Folder that all pods mount.
+        root: Folder that all pods mount, or its URI in a bucket.
         database: Address of the metadata store; empty for a SQLite file, if all tasks run on one machine.
         tracking: Address of the experiment tracker; empty for none.
         flink: HOST:PORT of Beam's job server; empty to run Beam in the task's own process.
@@ -51,7 +52,7 @@ class KubeflowTask:
 
     @property
     def _path(self) -> Path:
-        return Path(self.root, "kubeflow", f"{self.run}.json")
+        return Path(self.runtime.root, "kubeflow", f"{self.run}.json")
 
     def begin(self, request: str) -> None:
         """Make the plan and register the run; a run with the result of an earlier one is registered as cached.
@@ -59,11 +60,15 @@ class KubeflowTask:
         Args:
             request: The request as JSON, see :func:`dump_request`.
         """
+        home = Path(self.runtime.root)
         if self.database:
-            store_address.write_server_address(Path(self.root), self.database)
+            store_address.write_server_address(home, self.database)
         plan = make_plan(load_request(request), self.runtime)
+        bucket.push_file(home / store_address.ADDRESS_FILE)
+        session.upload_source(plan, self.runtime)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(dump_plan(plan))
+        self._path.write_text(bucket.to_uris(dump_plan(plan)))
+        bucket.push_file(self._path)
         run = session.register_run(plan, self.runtime, external_id=self.run)
         print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
 
@@ -119,13 +124,14 @@ class KubeflowTask:
         print(f"{state} {reason}", flush=True)
         if state != "pushed":
             sys.exit(REFUSED if state == "refused" else 1)
-        rollouts.write_config(Path(self.root))  # TensorFlow Serving polls this file
+        rollouts.write_config(Path(self.runtime.root))  # TensorFlow Serving polls this file
 
     def _run(self) -> Run:
         return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
 
     def _plan(self) -> Plan:
-        return load_plan(self._path.read_text())
+        bucket.pull_file(self._path)
+        return load_plan(bucket.to_paths(self._path.read_text()))
 
 
 def dump_request(request: RunRequest) -> str:

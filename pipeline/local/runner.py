@@ -16,17 +16,20 @@ from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, GateError
 from models.training.distribute.local_processes import end_with_parent
 from pipeline import cache_key
+from pipeline.local.bucket_launcher import BucketLauncher
 from pipeline.local.progress import Progress, Report
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.metadata.uri_store import UriStore
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
+from serving import bucket, bucket_folders
 
 GRACE = 30.0  # seconds for stages to save a checkpoint when the run is stopped
 
@@ -41,7 +44,9 @@ class LockedMetadata(metadata.Metadata):
     def __enter__(self) -> "LockedMetadata":
         self._turn = store.write_lock(self._address.file)
         self._turn.__enter__()
-        return super().__enter__()
+        super().__enter__()
+        self._store = UriStore(self.store)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,7 +116,7 @@ def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> st
     flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     deployment = runner_utils.extract_local_deployment_config(ir)
     _sweep(ir, name, address)
-    info = launcher.Launcher(
+    info = BucketLauncher(
         pipeline_node=node,
         mlmd_connection=LockedMetadata(address),
         pipeline_info=ir.pipeline_info,
@@ -226,5 +231,8 @@ def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> No
     """Delete outputs of killed attempts of this node in this run; their shards would be read with the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
     for execution_id in store.find_unfinished_executions(address, run_id, name):
-        for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
+        node_folder = Path(ir.runtime_spec.pipeline_root.field_value.string_value, name)
+        for folder in node_folder.glob(f"*/{execution_id}"):
             shutil.rmtree(folder, ignore_errors=True)
+        for output in bucket.list_names(node_folder):
+            bucket_folders.delete(node_folder / output / str(execution_id))

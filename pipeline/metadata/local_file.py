@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from serving import bucket
 from serving.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ def is_writable(file: Path) -> bool:
 
 
 def record_home(file: Path) -> None:
-    """Record the folder of a new store as the home of its paths."""
+    """Record the folder of a new store as the home of its paths; nothing in a bucket, whose store holds URIs."""
+    if bucket.uri_of(file):
+        return
     with closing(sqlite3.connect(file)) as connection, connection:
         _write_home(connection, file.parent)
 
@@ -60,7 +63,7 @@ def follow_home(file: Path) -> None:
     """
     with closing(sqlite3.connect(file)) as connection, connection:
         old = _read_home(connection)
-        if old is None or old == file.parent:
+        if old is None or old == file.parent or bucket.uri_of(file):
             return
         _rewrite_store(connection, old, file.parent)
         _write_home(connection, file.parent)

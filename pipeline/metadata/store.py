@@ -13,6 +13,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.metadata import local_file
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.metadata.uri_store import UriStore
 from pipeline.run import Run
 
 RUN_CONTEXT = "showcase_run"
@@ -99,7 +100,7 @@ def _connect(address: MetadataAddress) -> Iterator[MetadataStore]:
         try:
             if address.file and not is_new:
                 local_file.follow_home(address.file)
-            connection = MetadataStore(address.connection())
+            connection = UriStore(MetadataStore(address.connection()))
             if address.file and is_new:
                 local_file.record_home(address.file)
         except STORE_ERRORS as error:
@@ -115,7 +116,7 @@ def _connect_to_copy(address: MetadataAddress, file: Path) -> Iterator[MetadataS
     with ExitStack() as opened:
         try:
             copy = opened.enter_context(local_file.copy_store(file))
-            connection = MetadataStore(MetadataAddress(copy).connection())
+            connection = UriStore(MetadataStore(MetadataAddress(copy).connection()))
         except STORE_ERRORS as error:
             raise address.unavailable(error) from error
         yield connection

@@ -12,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from models.catalog import find_use_case
 from pipeline.metadata import store
 from pipeline.runtime import Runtime
+from serving import bucket_folders
 from serving.drift.profiles.windows import format_window
 
 TYPE, FILE, PAGE = "Decision", "decision.json", "report.html"
@@ -55,6 +56,8 @@ def list_decisions(runtime: Runtime, case: str) -> list[StoredDecision]:
             decisions_of_case, key=lambda artifact: (artifact.custom_properties["window"].int_value, artifact.id)
         )
     ]
+    for folder in folders:
+        bucket_folders.pull(folder)
     return [StoredDecision(folder, json.loads((folder / FILE).read_text())) for folder in folders]
 
 

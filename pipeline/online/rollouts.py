@@ -10,7 +10,7 @@ from models.catalog import CASES, find_use_case
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.terminal import make_console
-from serving import rollout
+from serving import bucket, bucket_folders, rollout
 from serving.atomic_file import write_atomically
 
 SERVER_RECORD_FILE = "serve.json"
@@ -33,6 +33,7 @@ def write_config(home: Path) -> None:
     folders = {name: runtime.case(name).versions for name in CASES}
     text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.list_versions(folder)})
     write_atomically(home / CONFIG, text.encode())
+    bucket.push_file(home / CONFIG)
 
 
 def promote(case: str, version: str, share: float | None, shadow: bool, home: Path, as_json: bool) -> None:
@@ -82,4 +83,7 @@ def served_version(home: Path, case: str) -> Path | None:
     """Return the folder of the stable version: the one promoted or rolled back to, otherwise the newest; None for none."""
     folder = _versions_folder(case, home)
     version = rollout.stable_version(folder, rollout.read(folder))
-    return None if version is None else folder / str(version)
+    if version is None:
+        return None
+    bucket_folders.pull(folder / str(version))
+    return folder / str(version)

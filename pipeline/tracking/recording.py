@@ -27,6 +27,7 @@ from pipeline.checkout import ROOT
 from pipeline.metadata import store
 from pipeline.run import Run
 from pipeline.runtime import Runtime
+from serving import bucket_folders
 
 RUN_TAG = "showcase.run"
 TRACKING_OFF = "none"
@@ -181,7 +182,9 @@ def _artifacts(runtime: Runtime, run: Run) -> dict[str, Path]:
 
 
 def _json(artifacts: Mapping[str, Path], key: str, name: str) -> dict[str, Any]:
-    path = artifacts.get(key, Path()) / name
+    folder = artifacts.get(key, Path())
+    bucket_folders.pull(folder)
+    path = folder / name
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -9,6 +9,7 @@ FIRST_FILES = (
     "models/training/distribute/test_strategies.py",
     "pipeline/kubeflow/test_compiler.py",
     "pipeline/kubeflow/test_local_run.py",
+    "pipeline/test_bucket_root.py",
     "models/training/distribute/test_cluster.py",
     "models/training/model_selection/test_tuning.py",
     "components/training/test_reference_profiler.py",

@@ -13,6 +13,7 @@ from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
+from serving import bucket_folders
 from tour.evidence.result_types import NotHere
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ class Context:
         """
         for outputs in self.outputs.values():
             if key in outputs:
-                return Path(outputs[key].uri)
+                folder = Path(outputs[key].uri)
+                bucket_folders.pull(folder)
+                return folder
         raise ValueError(f"The run {self.run.id} has no artifact '{key}'.")
 
     def shards(self, split: str) -> list[str]:

@@ -184,7 +184,7 @@ def test_taken_port_and_invalid_database_exit_with_2(server: str, tmp_path: Path
         assert process.returncode == 2 and message in process.stderr and "Traceback" not in process.stderr
 
 
-@pytest.mark.parametrize("root", ["gs://bucket/showcase", "s3://bucket"])
-def test_root_that_is_a_url_is_an_error(root: str) -> None:
-    with pytest.raises(ValueError, match="mount a bucket as a volume"):
+@pytest.mark.parametrize("root", ["hdfs://host/showcase", "s3://"])
+def test_root_that_is_a_url_of_no_bucket_is_an_error(root: str) -> None:
+    with pytest.raises(ValueError, match="s3://BUCKET/FOLDER"):
         pod_runtime(root, "grpc://metadata:8080")
