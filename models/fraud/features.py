@@ -189,11 +189,13 @@ def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
 
 def _codes(inputs: Tensors) -> tf.Tensor:
     """Vocabulary index of each category (unknown and rare values share the last), and the quantile bucket of the amount."""
-    codes = [
-        tft.compute_and_apply_vocabulary(inputs[name], top_k=VOCABULARY - 1, num_oov_buckets=1, vocab_filename=name)
-        for name in CATEGORIES
-    ]
-    codes.append(tft.bucketize(inputs["amount"], BUCKETS, name="amount_buckets"))
+    codes = []
+    for name in CATEGORIES:
+        vocabulary = tft.vocabulary(inputs[name], top_k=VOCABULARY - 1, vocab_filename=name)
+        codes.append(_look_up(inputs[name], vocabulary, name))
+    codes.append(
+        _buckets(inputs["amount"], tft.quantiles(inputs["amount"], BUCKETS, epsilon=0.01, name="amount_buckets"))
+    )
     # Each column is offset by the size of those before it, so that all columns share one embedding table.
     return tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
 
@@ -201,8 +203,27 @@ def _codes(inputs: Tensors) -> tf.Tensor:
 def _merchants(inputs: Tensors) -> tf.Tensor:
     """Vocabulary index of this merchant and of the merchants of the past; unknown and absent ones share the last index."""
     vocabulary = tft.vocabulary(inputs["merchant_id"], top_k=MERCHANTS, vocab_filename="merchant_id")
-    names = tf.concat([inputs["merchant_id"], inputs["past_merchant"]], axis=1)
-    return tft.apply_vocabulary(names, vocabulary, num_oov_buckets=1)
+    # Looked up before they are concatenated, as LiteRT concatenates numbers only.
+    return tf.concat(
+        [_look_up(inputs[name], vocabulary, "merchant_id") for name in ("merchant_id", "past_merchant")], axis=1
+    )
+
+
+def _look_up(words: tf.Tensor, vocabulary: tf.Tensor, name: str) -> tf.Tensor:
+    """Return the index of each word in the vocabulary of that file name, and the vocabulary's size for other words.
+
+    That is what ``num_oov_buckets=1`` gives, too, but it hashes the words, for which LiteRT has no kernel.
+    """
+    return tft.apply_vocabulary(words, vocabulary, default_value=tft.experimental.get_vocabulary_size_by_name(name))
+
+
+def _buckets(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
+    """Count the boundaries, ``[1, n]``, up to each value, ``[batch, 1]``; all of them for a value that is not a number.
+
+    ``tft.apply_buckets`` gives the same, but it searches, for which LiteRT has no kernel.
+    """
+    # Not a count of ``values >= boundaries``, which is false for a value that is not a number.
+    return tf.reduce_sum(1 - tf.cast(values < boundaries, tf.int64), axis=1, keepdims=True)
 
 
 def past_steps(inputs: Tensors) -> tf.Tensor:
