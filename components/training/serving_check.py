@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +15,13 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBless
 from tfx.utils import path_utils
 
 from components.training.edge.lite_exporter import ONE_ROW, SAMPLES, LiteModel
+from components.training.edge.raw_signature import parse_raw
 from components.training.reference_profiler import NormalFiles
 from models.errors import GateError
 from models.input import Transform, list_shards
 from models.saved_model.files import EXTRA, REFERENCE_PROFILE
 from serving import session_load  # imported as a module, so that the code digest of this component covers it
+from serving.edge import raw_model
 
 REQUESTS = 32
 PROFILE = "profile.pb"
@@ -41,7 +42,8 @@ def ServingCheck(
 ) -> None:
     """Send requests made from real examples to every signature, compare, and add warm-up requests to the export.
 
-    The blessing's folder holds the model to be pushed, with ``model.tflite`` next to the SavedModel. Its
+    The blessing's folder holds the model to be pushed, with ``model.tflite`` next to the SavedModel, and
+    ``model_raw.tflite`` if LiteExporter has passed one. Its
     ``assets.extra`` has the warm-up requests, ``profile.pb`` (statistics of the eval split), ``normal`` (the reference
     profile), and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
 
@@ -62,7 +64,7 @@ def ServingCheck(
                 f"{name} differs by {worst:.2g} when loaded as the server does; at most {TOLERANCE} is allowed.",
             )
     stamped = Path(path_utils.stamped_model_path(blessing.uri))
-    _write_stamped(Path(source), Path(lite_model.uri), stamped, serialized)
+    _write_stamped(Path(source), Path(lite_model.uri), stamped, serialized, requests)
     shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
     shutil.copytree(normal.uri, stamped / EXTRA / REFERENCE_PROFILE, dirs_exist_ok=True)
     blessing.set_int_custom_property("blessed", 1)
@@ -84,7 +86,7 @@ def _run_signatures(source: str, transform: Transform, serialized: np.ndarray, r
     dense = transform.parse(tf.constant(serialized))
     inputs = {
         "serving_default": {"examples": serialized},
-        "raw": _parse_inputs(signatures["raw"], serialized),
+        "raw": parse_raw(signatures["raw"].structured_input_signature[1], serialized),
         "dense": {name: dense[name].numpy() for name in signatures["dense"].structured_input_signature[1]},
     }
     expected = {}
@@ -94,17 +96,6 @@ def _run_signatures(source: str, transform: Transform, serialized: np.ndarray, r
     flat = {f"{signature}/{name}": value for signature, values in inputs.items() for name, value in values.items()}
     np.savez(requests, **flat)
     return expected
-
-
-def _parse_inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
-    """Parse the examples into one tensor for each raw feature, in the shapes of the signature."""
-    specs = signature.structured_input_signature[1]
-    defaults = {tf.string: "", tf.int64: 0, tf.float32: 0.0}
-    spec = {
-        name: tf.io.FixedLenFeature(s.shape[1:], s.dtype, [defaults[s.dtype]] * int(np.prod(s.shape[1:])))
-        for name, s in specs.items()
-    }
-    return {name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()}
 
 
 def _load_in_subprocess(source: str, requests: Path) -> dict[str, np.ndarray]:
@@ -128,17 +119,28 @@ def _find_cause(process: subprocess.CompletedProcess[str]) -> str:
     return errors[0] if errors else f"the process ended with status {process.returncode}"
 
 
-def _write_stamped(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
+def _write_stamped(source: Path, lite: Path, target: Path, serialized: np.ndarray, requests: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
     extra = target / EXTRA
     extra.mkdir(exist_ok=True)
     shutil.copy(lite / "model.tflite", target / "model.tflite")
+    if (lite / raw_model.FILE).exists():
+        shutil.copy(lite / raw_model.FILE, target / raw_model.FILE)
     for name in ("lite.json", ONE_ROW, SAMPLES):
         shutil.copy(lite / name, extra / name)
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for size in (1, WARMUP):
+    _write_warmup(extra / "tf_serving_warmup_requests", serialized, requests)
+
+
+def _write_warmup(path: Path, serialized: np.ndarray, requests: Path) -> None:
+    """Write requests of one row and of several; a server runs the first of each signature at every batch size."""
+    with np.load(requests, allow_pickle=True) as stored:
+        raw = {name.removeprefix("raw/"): stored[name][:1] for name in stored.files if name.startswith("raw/")}
+    warmup = [("serving_default", {"examples": serialized[:size]}) for size in (1, WARMUP)] + [("raw", raw)]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in warmup:
             request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = "serving_default"
-            request.inputs["examples"].CopyFrom(tf.make_tensor_proto(serialized[:size], shape=[size]))
+            request.model_spec.signature_name = signature
+            for name, values in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(values, shape=values.shape))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())

@@ -15,11 +15,11 @@ class Interpreter:
     """Interpreter for one signature of a model in memory.
 
     Question: A22
-    Answer: You need the `.tflite` file, LiteRT's runtime of a few megabytes, and the same preprocessing. Every API has the
-        same steps: load the file, create an interpreter or compiled model, choose a delegate (XNNPACK for CPU, GPU, NPU),
-        fill input tensors, invoke, read outputs. Python has Interpreter, C++ the C API of libLiteRt.so, Android
-        CompiledModel in Kotlin or Java. Ops outside LiteRT's set need Select TF Ops or custom ops. Here, a test compares
-        outputs across Python, C++ and Java.
+    Answer: You need the `.tflite` file, LiteRT's runtime of a few megabytes, and the same preprocessing, best in the file.
+        Every API has the same steps: load the file, create an interpreter, choose a delegate (XNNPACK, GPU, NPU), fill
+        input tensors, invoke, read outputs. Python has Interpreter, C++ the C API of libLiteRt.so, Android CompiledModel.
+        Other ops need Select TF Ops. Here Python answers raw rows, strings included; C++ and Java get
+        transformed tensors; a test compares all.
     Evidence: tour.evidence.serving.edge_files.runtimes
     Proof: tests/serving/edge/test_edge.py::test_every_runtime_returns_equal_outputs
 
@@ -29,17 +29,18 @@ class Interpreter:
         rows_per_call: Number of rows per call; 0 for any number.
     """
 
-    def __init__(self, content: bytes, threads: int = 1):
+    def __init__(self, content: bytes, threads: int = 1, signature: str = SIGNATURE):
         from ai_edge_litert import interpreter
 
         lite_interpreter = interpreter.Interpreter(model_content=content, num_threads=threads)
-        if SIGNATURE not in lite_interpreter.get_signature_list():
-            raise ValueError(f"The model has no signature '{SIGNATURE}'.")
-        self._run = lite_interpreter.get_signature_runner(SIGNATURE)
+        if signature not in lite_interpreter.get_signature_list():
+            raise ValueError(f"The model has no signature '{signature}'.")
+        self._run = lite_interpreter.get_signature_runner(signature)
         input_details = self._run.get_input_details()
         self.inputs = {name: _to_tensor(detail) for name, detail in input_details.items()}
         self.outputs = {name: _to_tensor(detail) for name, detail in self._run.get_output_details().items()}
-        self.rows_per_call = max(0, int(next(iter(input_details.values()))["shape_signature"][0]))
+        # An input of strings never has -1 for any number of rows, so that the other inputs decide.
+        self.rows_per_call = max(0, min(int(detail["shape_signature"][0]) for detail in input_details.values()))
 
     def answer(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the model on inputs ``[rows, ...]``; return outputs ``[rows, ...]``.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+STRING = np.dtype(np.bytes_).name
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -35,6 +37,8 @@ def fit_tensors(rows: Mapping[str, np.ndarray], specs: Mapping[str, Tensor]) -> 
 def _fit_tensor(name: str, values: np.ndarray, spec: Tensor) -> np.ndarray:
     if values.shape[1:] != spec.shape:
         raise ValueError(f"A row of {name} has the shape {list(spec.shape)}, not {list(values.shape[1:])}.")
+    if spec.dtype == STRING and values.dtype.kind in "OSU":
+        return np.ascontiguousarray(values)
     if values.dtype.name == "int64" and spec.dtype == "int32":
         bounds = np.iinfo(np.int32)
         if values.size and (values.min() < bounds.min or values.max() > bounds.max):

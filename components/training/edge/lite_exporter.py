@@ -14,10 +14,11 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
-from components.training.edge import one_row, samples
+from components.training.edge import one_row, raw_signature, samples
 from models.catalog import find_use_case
 from models.errors import GateError
 from models.input import Transform, list_shards
+from serving.edge import raw_model
 from serving.edge.interpreter import Interpreter
 
 VARIANTS = ("float32", "dynamic", "float16", "int8")
@@ -32,7 +33,8 @@ class LiteModel(Artifact):
     """A folder with ``<variant>.tflite`` for each variant, the chosen one as ``model.tflite``, and the table ``lite.json``.
 
     ``one_row.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integers; ``samples.npz`` has
-    sample rows, see :mod:`components.training.edge.samples`.
+    sample rows, see :mod:`components.training.edge.samples`. ``model_raw.tflite`` takes raw rows; it is missing if LiteRT
+    lacks a kernel for the preprocessing, see :mod:`components.training.edge.raw_signature`.
     """
 
     TYPE_NAME = "LiteModel"
@@ -49,16 +51,16 @@ def LiteExporter(
     """Convert the model to each variant, compare on the eval split, and select the smallest variant within the bounds.
 
     Question: B3
-    Answer: TensorFlow Lite, now LiteRT, is a model format and a small runtime for devices. The model is a flat file
-        that is memory-mapped; an interpreter without TensorFlow runs it, with delegates for GPU or NPU. Use it when
-        answers must come offline, within milliseconds or on battery, or when data may not leave the device. Keep a
-        server when models are large, change daily or need server-side data. Here every run exports and checks four
-        variants.
+    Answer: TensorFlow Lite, now LiteRT, is a model format and a small runtime. The model is a flat file that is
+        memory-mapped; an interpreter without TensorFlow runs it, with GPU and NPU delegates. Use it on devices, when
+        answers must come offline or data may not leave, and in servers, where a small call costs little. The limit is its
+        set of operations. Here every run exports and checks four variants, and a file for raw rows that our server uses.
     Evidence: tour.evidence.serving.lite_variants.variants
     Proof: tests/components/training/edge/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
-        GateError: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
+        GateError: if float32 or the raw signature differs from the SavedModel by more than the tolerance, or if no variant
+            keeps the metric.
     """
     options = json.loads(config)
     network, gates = find_use_case(options["case"]).load("model"), options["settings"]
@@ -74,6 +76,7 @@ def LiteExporter(
         table.append(measure_lite_variant(variant, content, network, rows, expected))
     _write_chosen(folder, table, gates)
     _add_one_row(folder, source, inputs, expected[network.SCORE], network.SCORE, gates)
+    _add_raw(folder, source, serialized, network.SCORE, gates)
     samples.write(folder / SAMPLES, serialized, transform.raw, inputs, expected, expected[network.SCORE])
 
 
@@ -88,11 +91,10 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
     """Convert the ``dense`` signature to ``.tflite``; ``inputs`` are the representative rows that calibrate int8 ranges.
 
     Question: B14
-    Answer: Use TFLiteConverter.from_saved_model on a signature without string or table ops, then choose a quantisation.
-        Optimize.DEFAULT stores weights in 8 bits and keeps activations in float; float16 halves the weights; a
-        representative dataset makes activations int8 too, which integer hardware needs. Each changes the answers, so
-        here each variant is compared with the SavedModel on held-out rows and rejected if it loses too much. The last
-        resort is quantisation-aware training, whose toolkit does not support Keras 3.
+    Answer: Use TFLiteConverter.from_saved_model on a signature whose ops LiteRT has. It has look-up tables, but not string
+        hashing, binary search or image decoding, so write the preprocessing without them. Then quantise: Optimize.DEFAULT
+        stores weights in 8 bits, float16 halves them, a representative dataset makes activations int8 too. Each changes
+        the answers, so each variant is compared with the SavedModel on held-out rows and rejected if it loses too much.
     Evidence: tour.evidence.serving.lite_variants.conversions
     Proof: tests/components/training/edge/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """
@@ -206,7 +208,33 @@ def _add_one_row(
     _check_tolerance(difference, "float32 for one row", gates)
     (folder / ONE_ROW).write_bytes(content)
     facts = {"bytes": len(content), "latency_us": latency, "difference": difference}
-    _write_table(folder, json.loads((folder / "lite.json").read_text()) | {"one_row": facts})
+    _write_table(folder, _read_table(folder) | {"one_row": facts})
+
+
+def _add_raw(folder: Path, source: str, serialized: tf.Tensor, score: str, gates: Mapping[str, Any]) -> None:
+    """Write the raw signature, or record why it cannot be converted; it must stay within the tolerance.
+
+    It is compared on the rows as they are, with all their words missing, and with words that are in no vocabulary.
+    """
+    loaded = tf.saved_model.load(source)
+    signature = loaded.signatures[raw_model.SIGNATURE]
+    try:
+        content = raw_signature.convert_raw(source)
+    except raw_signature.MissingKernelError as error:
+        _write_table(folder, _read_table(folder) | {"raw": {"missing": str(error)}})
+        return
+    rows = raw_signature.add_unseen_words(raw_signature.parse_raw(signature.structured_input_signature[1], serialized))
+    expected = signature(**{name: tf.constant(values) for name, values in rows.items()})[score].numpy()
+    interpreter = Interpreter(content, signature=raw_model.SIGNATURE)
+    difference = float(np.max(np.abs(interpreter.answer(rows)[score] - expected)))
+    _check_tolerance(difference, "the raw signature in TFLite", gates)
+    measured = {"difference": difference, "latency_us": interpreter.latency(rows, TIMED_CALLS)}
+    (folder / raw_model.FILE).write_bytes(content)
+    _write_table(folder, _read_table(folder) | {"raw": raw_model.make_record(content, measured)})
+
+
+def _read_table(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "lite.json").read_text())
 
 
 def _write_table(folder: Path, record: Mapping[str, Any]) -> None:

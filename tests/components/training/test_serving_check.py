@@ -55,6 +55,7 @@ def check(tiny: BuiltCase, tmp_path: Path) -> Callable[[Path], standard_artifact
         Path(lite.uri, "model.tflite").write_text("lite")
         Path(lite.uri, "lite.json").write_text('{"chosen": "int8"}')
         Path(lite.uri, "one_row.tflite").write_text("one row")
+        Path(lite.uri, "model_raw.tflite").write_text("raw")
         Path(lite.uri, "samples.npz").write_text("samples")
         graph = standard_artifacts.TransformGraph()
         graph.uri = str(tiny.graph)
@@ -145,6 +146,7 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     for path in (path for path in tiny.export.rglob("*") if path.is_file()):
         assert (stamped / path.relative_to(tiny.export)).read_bytes() == path.read_bytes()
     assert (stamped / "model.tflite").read_text() == "lite"
+    assert (stamped / "model_raw.tflite").read_text() == "raw"
     assert (stamped / "assets.extra" / "profile.pb").read_bytes() == b"normal"
     assert (stamped / "assets.extra" / "normal" / "normal.json").read_text() == "what is usual"
     assert json.loads((stamped / "assets.extra" / "lite.json").read_text()) == {"chosen": "int8"}
@@ -155,10 +157,13 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     records = tf.data.TFRecordDataset(str(stamped / "assets.extra" / "tf_serving_warmup_requests"))
     logs = [prediction_log_pb2.PredictionLog.FromString(data) for data in records.as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
-    assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 2
-    assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 2
+    assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 3
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", "serving_default", "raw"]
     serialized = list(tf.data.TFRecordDataset(list_shards(str(tiny.examples), "eval")).as_numpy_iterator())
-    for request, size in zip(requests, (1, WARMUP), strict=True):
+    point = tf.train.Example.FromString(serialized[0]).features.feature
+    for name in ("x", "y"):
+        assert tf.make_ndarray(requests[2].inputs[name]).tolist() == [list(point[name].float_list.value)]
+    for request, size in zip(requests[:2], (1, WARMUP), strict=True):
         sent = tf.make_ndarray(request.inputs["examples"])
         assert sent.tolist() == serialized[:size]
         # Expected answers come from the Keras model, with features computed without the transform graph.

@@ -1,5 +1,6 @@
 """The edge variants: their sizes, the agreement of float32 with the SavedModel, and the choice of the smallest."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.built_case import BuiltCase, get_built_case
+from support.built_case import BuiltCase, build_requests, get_built_case
 from support.tiny_case.case import CASE
 from tfx.types import standard_artifacts
 
 from components.training.edge import lite_exporter
 from components.training.edge.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run_variant
+from components.training.edge.raw_signature import MissingKernelError
 from models import catalog
 from models.errors import GateError
+from serving.edge import raw_model
 from serving.edge.interpreter import Interpreter
 
 pytestmark = pytest.mark.system
@@ -137,6 +140,42 @@ def test_one_row_model_agrees_with_the_saved_model(tiny: BuiltCase, good: Path) 
     assert difference < 1e-5 and np.isclose(
         json.loads((good / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
     )
+
+
+def test_raw_model_agrees_with_the_saved_model_and_the_record_names_it(tiny: BuiltCase, good: Path) -> None:
+    content, record = (good / raw_model.FILE).read_bytes(), json.loads((good / "lite.json").read_text())["raw"]
+    assert record["bytes"] == len(content) and record["sha256"] == hashlib.sha256(content).hexdigest()
+    assert 0 <= record["difference"] < 1e-5 and record["latency_us"] > 0
+    signature = tf.saved_model.load(str(tiny.export)).signatures["raw"]
+    rows = build_requests(tiny)["raw"]
+    expected = signature(**{name: tf.constant(values) for name, values in rows.items()})["probabilities"].numpy()
+    assert np.allclose(Interpreter(content, signature="raw").answer(rows)["probabilities"], expected, atol=1e-5)
+
+
+def test_raw_model_beyond_the_tolerance_is_refused(
+    tiny: BuiltCase, export: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Interpreter.answer
+    monkeypatch.setattr(
+        Interpreter,
+        "answer",
+        lambda self, rows: {n: v + 0.001 * ("scaled" not in self.inputs) for n, v in answer(self, rows).items()},
+    )
+    with pytest.raises(GateError, match=r"the raw signature in TFLite differs from the SavedModel by 0\.001, and at"):
+        export()
+    assert not (tmp_path / "lite" / raw_model.FILE).exists()
+
+
+def test_a_raw_signature_that_cannot_be_converted_is_recorded(
+    export: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> bytes:
+        raise MissingKernelError({"decode/DecodeImage": "DecodeImage"})
+
+    monkeypatch.setattr(lite_exporter.raw_signature, "convert_raw", refuse)
+    folder = export()
+    assert json.loads((folder / "lite.json").read_text())["raw"] == {"missing": "LiteRT has no kernel for DecodeImage"}
+    assert (folder / "model.tflite").exists() and not (folder / raw_model.FILE).exists()
 
 
 def test_one_row_model_beyond_the_tolerance_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
