@@ -37,6 +37,10 @@ def serve(
     lite: Annotated[
         bool, typer.Option("--prefer-tflite", help="Use LiteRT for the signatures that the TFLite model has.")
     ] = False,
+    lite_raw: Annotated[
+        bool,
+        typer.Option("--raw-tflite/--no-raw-tflite", help="Use LiteRT for raw rows if the model's gate passed it."),
+    ] = True,
     store: Annotated[
         str,
         typer.Option(help="Store of the online history: embedded, or redis://HOST:PORT/DB if gateways share it."),
@@ -73,6 +77,7 @@ def serve(
             rate=rate,
             timeout=timeout,
             lite=lite,
+            lite_raw=lite_raw,
             store=shared,
             monitor=monitor,
             webhook=webhook,

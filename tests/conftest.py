@@ -133,19 +133,22 @@ def drift_profile() -> Any:
 
 @pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with small models: ``half`` in three versions, and ``signatures`` with every type of signature."""
-    from support.served_models import export_half_plus, export_signatures
+    """Folder with small models: ``half`` in three versions, and ``signatures`` with every type of signature.
+
+    Each has a ``model.tflite`` with the default signature, which a server may prefer.
+    """
+    from support.served_models import HalfPlus, SignaturesModule, export_half_plus, export_signatures, write_lite
 
     base = tmp_path_factory.mktemp("models")
     for version, add in ((1, 1.0), (2, 2.0), (3, 3.0)):
-        export_half_plus(base / "half" / str(version), add)
-    export_signatures(base / "signatures" / "1")
+        write_lite(export_half_plus(base / "half" / str(version), add), HalfPlus(add))
+    write_lite(export_signatures(base / "signatures" / "1"), SignaturesModule())
     return base
 
 
-@pytest.fixture(scope="module")
-def client(served_folder: Path) -> Iterator[Any]:
-    """Client of a model server with both models."""
+@pytest.fixture(scope="module", params=[False, True], ids=["SavedModel", "LiteRT"])
+def client(served_folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Client of a model server with both models, whose default signatures the SavedModel answers, and LiteRT."""
     from support.served_client import MAX_BODY, ModelServerClient
     from support.served_models import POLL, run_model_server
 
@@ -158,7 +161,10 @@ def client(served_folder: Path) -> Iterator[Any]:
         ),
         ModelConfig("signatures", str(served_folder / "signatures")),
     ]
-    with run_model_server(ServerOptions(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY)) as app:
+    options = ServerOptions(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY, prefer_lite=request.param)
+    with run_model_server(options) as app:
+        call = app.engine.servable("half", 1).signatures["serving_default"].call
+        assert call.__module__.endswith("litert_signatures") == request.param
         client = ModelServerClient(app)
         yield client
         client.close()

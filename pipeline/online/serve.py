@@ -45,6 +45,7 @@ class ServeOptions:
     rate: float
     timeout: float
     lite: bool
+    lite_raw: bool
     store: str = ""
     monitor: bool = True
     webhook: str = ""
@@ -83,7 +84,11 @@ async def _serve(options: ServeOptions, as_json: bool) -> None:
     settings = StackSettings(
         cases=cases,
         server=ServerOptions(
-            host=options.host, rest_port=options.rest_port, grpc_port=options.grpc_port, prefer_lite=options.lite
+            host=options.host,
+            rest_port=options.rest_port,
+            grpc_port=options.grpc_port,
+            prefer_lite=options.lite,
+            lite_raw=options.lite_raw,
         ),
         host=options.host,
         port=options.port,

@@ -38,6 +38,7 @@ class ServerOptions:
         batching: Batching parameters.
         poll: Seconds between scans of the model folders.
         prefer_lite: Whether LiteRT runs the signatures that ``model.tflite`` contains.
+        lite_raw: Whether LiteRT runs the signature ``raw`` of versions whose gate has passed ``model_raw.tflite``.
         threads: Threads inside an operation; 0 for one per core.
         retries: How many times loading a failed version is retried.
         retry_seconds: Seconds between retries.
@@ -63,6 +64,7 @@ class ServerOptions:
     batching: BatchingParameters = field(default_factory=BatchingParameters)
     poll: float = 1.0
     prefer_lite: bool = False
+    lite_raw: bool = True
     threads: int = 1
     retries: int = 5
     retry_seconds: float = 60.0
@@ -94,6 +96,7 @@ class ModelServer:
             batching=options.batching,
             poll_seconds=options.poll,
             prefer_lite=options.prefer_lite,
+            lite_raw=options.lite_raw,
             threads=options.threads,
             retries=options.retries,
             retry_seconds=options.retry_seconds,

@@ -135,8 +135,7 @@ class Batcher:
         if len(batch) == 1:
             return [(batch[0], self._run_single(batch[0]))]
         try:
-            merged = self._merge(batch)
-            outputs = self._call(merged, sum(rows.count for rows in batch))
+            outputs = self._call(batch)
         except Exception:
             return self._run_separately(batch)  # one bad request must not fail the others
         parts: list[tuple[Rows, Any]] = []
@@ -156,15 +155,22 @@ class Batcher:
         return results
 
     def _run_single(self, rows: Rows) -> list[np.ndarray]:
-        arrays = rows.arrays if rows.columns is None else self._convert(rows.columns)
-        return self._call(arrays, rows.count) if self.batched else self.signature.call(arrays)
+        return self._call([rows]) if self.batched else self.signature.call(self._to_arrays(rows))
 
-    def _merge(self, batch: Sequence[Rows]) -> list[np.ndarray]:
+    def _to_arrays(self, rows: Rows) -> list[np.ndarray]:
+        return rows.arrays if rows.columns is None else self._convert(rows.columns)
+
+    def _merge(self, batch: Sequence[Rows], padding: int) -> list[np.ndarray]:
+        """Concatenate the requests' rows and ``padding`` copies of the last one; each input is copied once."""
+        if len(batch) == 1 and not padding:
+            return self._to_arrays(batch[0])
         lists = [rows.columns for rows in batch if rows.columns is not None]
         if len(lists) == len(batch):
-            return self._convert([[v for part in parts for v in part] for parts in zip(*lists, strict=True)])
-        arrays = [rows.arrays if rows.columns is None else self._convert(rows.columns) for rows in batch]
-        return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
+            columns = ([value for part in parts for value in part] for parts in zip(*lists, strict=True))
+            return self._convert([column + column[-1:] * padding for column in columns])
+        last = max((index for index, rows in enumerate(batch) if rows.count), default=0)
+        inputs = zip(*map(self._to_arrays, batch), strict=True)
+        return [np.concatenate([*parts, *[parts[last][-1:]] * padding]) for parts in inputs]
 
     @np.errstate(over="ignore")
     def _convert(self, columns: list[list[Any]]) -> list[np.ndarray]:
@@ -176,12 +182,11 @@ class Batcher:
             arrays.append(converted)
         return arrays
 
-    def _call(self, arrays: list[np.ndarray], count: int) -> list[np.ndarray]:
+    def _call(self, batch: Sequence[Rows]) -> list[np.ndarray]:
         """Call the model with the batch padded by copies of its last row, so that it sees few shapes."""
+        count = sum(rows.count for rows in batch)
         padding = self.batching.padded_size(count) - count if count else 0
-        if padding:
-            arrays = [np.concatenate([values, np.repeat(values[-1:], padding, axis=0)]) for values in arrays]
-        outputs = self.signature.call(arrays)
+        outputs = self.signature.call(self._merge(batch, padding))
         for output in outputs:
             if output.shape[:1] != (count + padding,):
                 raise ServingError(

@@ -2,9 +2,10 @@
 
 Question: B19
 Answer: Measure first, then remove overhead around the model: here, a prepared call replaces Session.run, functions are
-    inlined at load, each operation uses one thread and garbage collection is frozen. Next, batch rows that arrive together,
-    without a timer, padded to few sizes. Then make the model cheaper: quantise it behind a metric gate, or compile it with
-    XLA or TensorRT, which TensorFlow's wheels no longer include. Don't guess: a profiler trace names the slowest operation.
+    inlined at load, and garbage collection is frozen. Next, batch rows that arrive together, without a timer, padded to
+    few sizes. Then take a cheaper runtime: raw rows go to LiteRT where a gate found the SavedModel's answers. Then a
+    cheaper model: quantise it, or compile it with XLA or TensorRT. Don't guess: a profiler trace names the slowest
+    operation.
 Evidence: tour.evidence.serving.engine_speed.serving_latency
 Proof: tests/tour/evidence/test_engine_speed.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """
@@ -41,6 +42,7 @@ class Engine:
         batching: BatchingParameters | None = None,
         poll_seconds: float = 1.0,
         prefer_lite: bool = False,
+        lite_raw: bool = True,
         threads: int = 1,
         retries: int = 5,
         retry_seconds: float = 60.0,
@@ -54,6 +56,7 @@ class Engine:
             batching: Batching parameters.
             poll_seconds: Seconds between scans of the model folders; 0 scans once at the start, negative never.
             prefer_lite: Whether ``model.tflite`` runs the signatures that it contains.
+            lite_raw: Whether ``model_raw.tflite`` runs the signature ``raw`` if the version's gate has passed it.
             threads: Threads inside an operation; 0 for one per core. Batches run in parallel, and idle threads spin.
             retries: How many times loading a failed version is retried.
             retry_seconds: Seconds between retries.
@@ -71,7 +74,8 @@ class Engine:
             retry_seconds=retry_seconds,
             allow_unavailable_labels=allow_unavailable_labels,
         )
-        self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
+        self._prefer_lite, self._lite_raw = prefer_lite, lite_raw
+        self._threads, self._warmup = threads, warmup
         self._workers: WorkerPool | None = None
         self._freezing = threading.Lock()
 
@@ -189,5 +193,6 @@ class Engine:
             path=path,
             threads=self._threads,
             prefer_lite=self._prefer_lite,
+            lite_raw=self._lite_raw,
             warmup=self.batching if self._warmup else None,
         )

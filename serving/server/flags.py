@@ -44,6 +44,7 @@ SUPPORTED: dict[str, tuple[Any, str]] = {
     "allow_version_labels_for_unavailable_models": (False, "Allow labels for versions that are not loaded."),
     "enable_model_warmup": (True, "Run the model's warm-up requests before it serves."),
     "prefer_tflite_model": (False, "Run the signatures in model.tflite with LiteRT."),
+    "raw_by_tflite": (ServerOptions.lite_raw, "Run 'raw' with LiteRT if the gate passed model_raw.tflite (own flag)."),
     "enable_serialization_as_tensor_content": (False, "Return tensors as bytes (tensor_content)."),
     "enable_grpc_healthcheck_service": (True, "Run the gRPC health service."),
     "saved_model_tags": ("serve", "Only 'serve' is supported."),
@@ -56,8 +57,8 @@ IGNORED = {
     "num_unload_threads": "each model is unloaded once it is drained",
     "flush_filesystem_caches": "files are read once",
     "num_request_iterations_for_warmup": "each warm-up request runs once at every batch size",
-    "num_tflite_pools": "each thread has its own interpreter",
-    "num_tflite_interpreters_per_pool": "each thread has its own interpreter",
+    "num_tflite_pools": "each signature has one pool",
+    "num_tflite_interpreters_per_pool": "a pool grows with the load",
     "remove_unused_fields_from_bundle_metagraph": "the graph is always freed",
     "enable_signature_method_name_check": "names are always checked",
     "enable_per_model_metrics": "metrics are always labelled by model",
@@ -155,6 +156,7 @@ def _build_options(values: dict[str, Any]) -> ServerOptions:
         batching=replace(batching, enabled=values["enable_batching"]),
         poll=values["file_system_poll_wait_seconds"],
         prefer_lite=values["prefer_tflite_model"],
+        lite_raw=values["raw_by_tflite"],
         threads=values["tensorflow_intra_op_parallelism"]
         or values["tensorflow_session_parallelism"]
         or ServerOptions.threads,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -122,6 +123,27 @@ def export_signatures(path: Path) -> Path:
         module, str(path), signatures={"serving_default": module.add} | {n: getattr(module, n) for n in names}
     )
     return path
+
+
+class HalfPlus(tf.Module):
+    """The default signature of :func:`export_half_plus` with TensorFlow 2, which LiteRT's converter reads."""
+
+    def __init__(self, add: float) -> None:
+        super().__init__()
+        self.offset = tf.Variable(add)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
+    def add(self, x):
+        """Return x/2 plus the offset."""
+        return {"y": 0.5 * x + self.offset}
+
+
+def write_lite(path: Path, module: HalfPlus | SignaturesModule) -> None:
+    """Write ``model.tflite`` with the default signature into a version."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tf.saved_model.save(module, scratch, signatures={"serving_default": module.add})
+        converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=["serving_default"])
+        (path / "model.tflite").write_bytes(converter.convert())
 
 
 def write_warmup(path: Path, value: float, signature: str = "", column: str = "x") -> None:

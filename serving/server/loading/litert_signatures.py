@@ -1,90 +1,101 @@
-"""Runs the signatures of a ``model.tflite`` in the SavedModel's folder with LiteRT instead of TensorFlow."""
+"""Replaces the calls of signatures by LiteRT, which answers a small batch in a small part of TensorFlow's time.
 
-import threading
+A version can have two files for it. ``model_raw.tflite`` answers ``raw``: by default, where the version's gate has passed it
+(see :mod:`serving.edge.raw_model`), as it is float32 and gives the SavedModel's answers. ``model.tflite`` answers the
+signatures that it contains only if the server was told to prefer it, as it may be quantised. The SavedModel answers
+everything else.
+"""
+
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving.server.signature import Call, Signature
+from serving.edge import raw_model
+from serving.server.loading.interpreter_pool import InterpreterPool
+from serving.server.signature import Call, Signature, TensorSpec
 from serving.status_errors import ServingError
 
 FILE = "model.tflite"
-MAX_RUNNERS = 8  # interpreters per thread and signature, one per batch size
+log = logging.getLogger(__name__)
 
 
-def use_litert_signatures(path: Path, signatures: dict[str, Signature]) -> dict[str, Signature]:
-    """Return the signatures with LiteRT calls for those that ``model.tflite`` also has; unchanged without that file.
+def use_litert(path: Path, signatures: dict[str, Signature], prefer: bool, raw: bool) -> dict[str, Signature]:
+    """Return a version's signatures with LiteRT calls by the rule above.
+
+    Args:
+        path: Folder of the version.
+        signatures: The SavedModel's signatures by name.
+        prefer: Whether ``model.tflite`` answers the signatures that it contains.
+        raw: Whether ``model_raw.tflite`` answers ``raw`` if the gate has passed it.
 
     Raises:
-        ServingError: DATA_LOSS if the file cannot be read.
+        ServingError: DATA_LOSS if ``model.tflite`` is preferred and cannot be read.
     """
-    if not (path / FILE).is_file():
-        return signatures
-    content = (path / FILE).read_bytes()
-    try:
-        names = _create_interpreter(content).get_signature_list()
-    except (ValueError, RuntimeError) as error:
-        raise ServingError("DATA_LOSS", f"{path / FILE} cannot be read: {error}") from None
-    replaced = {
-        name: replace(signature, call=_create_call(content, signature))
-        for name, signature in signatures.items()
-        if name in names
-        and set(names[name]["inputs"]) == set(signature.inputs)
-        and set(names[name]["outputs"]) == set(signature.outputs)
-    }
+    if prefer and (path / FILE).is_file():
+        try:
+            signatures = replace_calls(signatures, (path / FILE).read_bytes())
+        except (ValueError, RuntimeError) as error:
+            raise ServingError("DATA_LOSS", f"{path / FILE} cannot be read: {error}") from None
+    if raw and (content := raw_model.read_passed(path)):
+        try:
+            signatures = replace_calls(signatures, content)
+        except (ValueError, RuntimeError) as error:
+            log.warning("%s is not used, the SavedModel answers raw: %s", path / raw_model.FILE, error)
+    return signatures
+
+
+def replace_calls(signatures: dict[str, Signature], content: bytes) -> dict[str, Signature]:
+    """Return the signatures with LiteRT calls for those that a ``.tflite`` has with the same tensors.
+
+    Raises:
+        ValueError: if the file cannot be read.
+        RuntimeError: if LiteRT cannot run it.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    names = Interpreter(model_content=content, num_threads=1).get_signature_list()
+    replaced = {}
+    for name, signature in signatures.items():
+        if signature.batched and name in names and _has_names(names[name], signature):
+            pool = InterpreterPool(content, name, list(signature.inputs), list(signature.outputs))
+            if _fits(signature.inputs, pool.inputs) and _fits(signature.outputs, pool.outputs):
+                replaced[name] = replace(signature, call=_create_call(pool, signature))
     return signatures | replaced
 
 
-def _create_call(content: bytes, signature: Signature) -> Call:
-    """Create a call with one interpreter per thread and batch size.
+def _has_names(lite: Mapping[str, Any], signature: Signature) -> bool:
+    return set(lite["inputs"]) == set(signature.inputs) and set(lite["outputs"]) == set(signature.outputs)
 
-    Threads cannot share an interpreter, and a change of the batch size reallocates its tensors.
-    """
-    thread_local = threading.local()
 
-    def runner(rows: int) -> Any:
-        runners = thread_local.__dict__.setdefault("runners", {})
-        if rows not in runners:
-            if len(runners) >= MAX_RUNNERS:
-                runners.pop(next(iter(runners)))
-            runners[rows] = _create_interpreter(content).get_signature_runner(signature.name)
-        return runners[rows]
+def _fits(specs: Mapping[str, TensorSpec], details: Mapping[str, Any]) -> bool:
+    """Whether the tensors have the signature's types."""
+    types = {name: object if detail["dtype"] is np.bytes_ else detail["dtype"] for name, detail in details.items()}
+    return all(spec.dtype == np.dtype(types[name]) for name, spec in specs.items())
+
+
+def _create_call(pool: InterpreterPool, signature: Signature) -> Call:
+    saved_model_call, failures = signature.call, set[str]()
 
     def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        rows = len(arrays[0])
-        if not rows:
-            raise ServingError("INVALID_ARGUMENT", "The batch is empty")
-        inputs = dict(zip(signature.inputs, arrays, strict=True))
-        try:
-            # The runner returns views of the interpreter's memory, which the next call overwrites.
-            outputs = _run_rows_separately(runner(1), inputs) if _takes_one_row(runner(1)) else runner(rows)(**inputs)
-        except (ValueError, RuntimeError) as error:
-            raise ServingError("INVALID_ARGUMENT", str(error)) from None
-        return [np.array(outputs[name]) for name in signature.outputs]
+        if len(arrays[0]):  # LiteRT has no empty tensors
+            try:
+                outputs = pool.run(arrays)
+            except (ValueError, RuntimeError) as error:
+                if not failures:
+                    log.warning("LiteRT cannot answer '%s', the SavedModel does: %s", signature.name, error)
+                    failures.add(str(error))
+                return saved_model_call(arrays)  # it also says what is wrong in TensorFlow's words
+            # Kernels differ in what they make of infinity and of values that are no number.
+            if all(map(_is_finite, outputs)):
+                return outputs
+        return saved_model_call(arrays)
 
     return call
 
 
-def _run_rows_separately(runner: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    rows = len(next(iter(inputs.values())))
-    parts = [
-        {name: np.array(output) for name, output in runner(**{k: v[n : n + 1] for k, v in inputs.items()}).items()}
-        for n in range(rows)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _takes_one_row(runner: Any) -> bool:
-    """Whether the model was converted for one row at a time, as browsers need it."""
-    return all(
-        len(detail["shape_signature"]) and detail["shape_signature"][0] == 1
-        for detail in runner.get_input_details().values()
-    )
-
-
-def _create_interpreter(content: bytes) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    return Interpreter(model_content=content, num_threads=1)
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())

@@ -26,7 +26,14 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, version: int, path: Path, threads: int, prefer_lite: bool, warmup: BatchingParameters | None
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        threads: int,
+        prefer_lite: bool,
+        lite_raw: bool,
+        warmup: BatchingParameters | None,
     ) -> None:
         """Load the version and run its warm-up requests at all batch sizes. Takes seconds; call it in a worker thread.
 
@@ -36,6 +43,7 @@ class Servable:
             path: Folder of the version.
             threads: Threads inside an operation.
             prefer_lite: Whether ``model.tflite`` runs the signatures that it contains.
+            lite_raw: Whether ``model_raw.tflite`` runs the signature ``raw`` if the version's gate has passed it.
             warmup: Batching parameters for the warm-up; None skips the warm-up.
 
         Raises:
@@ -47,9 +55,8 @@ class Servable:
         self.active_requests, self._idle = 0, asyncio.Event()
         self._batchers: dict[str, Batcher] = {}
         try:
-            signatures = self._model.signatures
-            self.signatures: dict[str, Signature] = (
-                litert_signatures.use_litert_signatures(path, signatures) if prefer_lite else signatures
+            self.signatures: dict[str, Signature] = litert_signatures.use_litert(
+                path, self._model.signatures, prefer_lite, lite_raw
             )
             self.warmup_requests = warming.run_warmup(path, self.signatures, warmup) if warmup else 0
         except BaseException:

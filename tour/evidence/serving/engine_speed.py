@@ -24,6 +24,7 @@ SLOWEST = 8
 def serving_latency(context: Context) -> list[Result]:
     """B19: latency of the served model by way of answering and batch size, and the operations that take longest."""
     from serving.server.loading.saved_model_session import SavedModelSession
+    from tour.evidence.serving import raw_rows
 
     rows = context.rows("eval", context.network.INPUTS, max(SIZES))
     model = SavedModelSession(context.served)
@@ -32,6 +33,7 @@ def serving_latency(context: Context) -> list[Result]:
         return [
             measure_latencies(ways, rows),
             compare_outputs(ways, rows),
+            *raw_rows.compare_runtimes(context, model),
             slowest_operations(model, rows),
             try_tensorrt(context.served, rows),
         ]
@@ -65,7 +67,7 @@ def ways_to_answer(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -
         "Session.run": lambda batch: model.session.run(fetches, {feeds[name]: value for name, value in batch.items()}),
         "engine": lambda batch: signature.call([batch[name] for name in signature.inputs]),
     }
-    lite_signature = litert_signatures.use_litert_signatures(served, {SIGNATURE: signature})[SIGNATURE]
+    lite_signature = litert_signatures.use_litert(served, {SIGNATURE: signature}, prefer=True, raw=False)[SIGNATURE]
     if lite_signature is not signature:
         ways["LiteRT, the pushed file"] = lambda batch: lite_signature.call(
             [batch[name] for name in lite_signature.inputs]
