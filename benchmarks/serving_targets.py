@@ -55,7 +55,7 @@ def start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     """Start every server and yield it with its request."""
     served, fraud = home, _find_latest_version(home, "fraud")
     row, image, dense, request = _build_requests(home)
-    rest, grpc, lite_rest, lite_grpc, gateway = find_free_ports(5)
+    rest, grpc, lite_rest, lite_grpc, session_rest, session_grpc, gateway = find_free_ports(7)
     command = ["cli.main", "serve", "--no-gateway", "--home", str(served)]
     stack.enter_context(_run_module(*command, "--rest-port", rest, "--grpc-port", grpc))
     # The gateway gets its own home with a link to the versions, so that its log is not written to the measured home.
@@ -66,7 +66,11 @@ def start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     stack.enter_context(_run_module("cli.main", "serve", "fraud", *words))
     yield Target("gateway", gateway, _make_post("/v1/fraud/score", json.dumps(PURCHASE).encode()))
     stack.enter_context(_run_module(*command, "--rest-port", lite_rest, "--grpc-port", lite_grpc, "--prefer-tflite"))
+    words = ["--rest-port", session_rest, "--grpc-port", session_grpc, "--no-raw-tflite"]
+    stack.enter_context(_run_module(*command, *words))
     yield Target("server", rest, _make_post("/v1/models/fraud:predict", row))
+    yield Target("server SavedModel", session_rest, _make_post("/v1/models/fraud:predict", row))
+    yield Target("server SavedModel gRPC", session_grpc, request, "load_grpc")
     yield Target("server dense", rest, _make_post("/v1/models/fraud:predict", dense))
     yield Target("server LiteRT", lite_rest, _make_post("/v1/models/fraud:predict", dense))
     yield Target("server image", rest, _make_post("/v1/models/image:predict", image))

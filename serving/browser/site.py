@@ -35,9 +35,10 @@ class Site:
 
     Question: B27
     Answer: The mistake is to stop at a model that only runs in a notebook. One export has three targets: TensorFlow Serving
-        loads the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it offline in a web page; TensorFlow.js
-        needs its own conversion. Keep one preprocessing, and restrict shapes and types to what each runtime supports: in
-        browsers, one row and 32-bit integers. Compare outputs on the same inputs before a push and, as here, in each runtime.
+        loads the SavedModel, LiteRT runs the `.tflite` on devices and in our server, LiteRT.js runs it offline in a page;
+        TensorFlow.js needs its own conversion. Keep one preprocessing, and restrict shapes and types to each runtime:
+        in browsers, one row, 32-bit integers, no strings. Compare outputs on the same inputs before a push and, as
+        here, in each runtime.
     Evidence: tour.evidence.serving.edge_files.equal_everywhere
     Proof: tests/serving/browser/test_browser.py::test_page_outputs_equal_numpy
 

@@ -18,6 +18,7 @@ from serving.edge import native
 from serving.edge.interpreter import Interpreter
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
+from tour.evidence.serving import raw_rows
 
 ROWS = 500
 CALLS = 200
@@ -60,6 +61,7 @@ def runtimes(context: Context) -> list[Result]:
     return [
         Table(f"model.tflite on {len(_first_value(rows))} held-out rows", columns, tuple(table)),
         Table("Inputs of the model for a row", ("input", "dtype", "shape"), inputs),
+        *raw_rows.compare_runtimes(context),
         Number("Size of LiteRT's shared library", native.find_litert_library().stat().st_size, "bytes"),
     ]
 
@@ -112,6 +114,7 @@ def equal_everywhere(context: Context) -> list[Result]:
             ("runtime", "largest difference from the server"),
             tuple(differences),
         ),
+        *raw_rows.compare_runtimes(context),
         Number("Maximum difference that the gate allows", context.settings["gates"]["lite_tolerance"]),
     ]
     if missing:

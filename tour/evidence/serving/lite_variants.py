@@ -12,6 +12,7 @@ from models.errors import GateError
 from serving.edge import native
 from tour.evidence.context import Context, count_bytes
 from tour.evidence.result_types import Number, Result, Table
+from tour.evidence.serving import raw_rows
 from tour.evidence.serving.edge_files import CALLS, Answers, load_rows
 from tour.measure.timing import measure_seconds
 
@@ -46,6 +47,7 @@ def variants(context: Context) -> list[Result]:
     )
     return [
         Table(f"Variants on {len(rows[network.LABEL])} held-out rows, one thread", columns, tuple(table)),
+        *raw_rows.compare_runtimes(context),
         Number("Size of LiteRT's shared library", native.find_litert_library().stat().st_size, "bytes"),
         Number("Size of the TensorFlow package", count_bytes(Path(tf.__file__).parent), "bytes"),
     ]
@@ -99,6 +101,7 @@ def conversions(context: Context) -> list[Result]:
         Number("Chosen variant: the smallest that passed", chosen),
         Number(f"Maximum loss of {network.MONITOR} that the gate allows", gates["lite_metric_loss"]),
         Number("Gate if float32 differed by twice the tolerance", _refusal(table, gates)),
+        *raw_rows.list_operations(context),
     ]
 
 
