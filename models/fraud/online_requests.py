@@ -94,6 +94,7 @@ class Purchases:
         *customer_names(),
         *merchant_names(),
     )
+    reads_files = False
     has_history = True
 
     def __init__(self, delay: int = LABEL_DELAY_DAYS) -> None:

@@ -18,10 +18,10 @@ from models.image.raw.png import encode_pngs
 # A file in base64 is longer by a third.
 MOST_CHARACTERS = 4 * -(-MOST_BYTES // 3)
 # Bounds of a picture as lists of numbers, which take many bytes a pixel.
-LISTED_PIXELS, LISTED_SIDE = 16 << 20, 8192
+LISTED_PIXELS, LISTED_SIDE = 1 << 18, 8192
 Grey = Annotated[int, Field(ge=0, le=255)]
-Colour = Annotated[list[Grey], Field(min_length=3, max_length=3)]
-Line = Annotated[list[Grey | Colour], Field(min_length=1, max_length=LISTED_SIDE)]
+Colour = Annotated[list[Grey], Field(fail_fast=True, min_length=3, max_length=3)]
+Line = Annotated[list[Grey | Colour], Field(fail_fast=True, min_length=1, max_length=LISTED_SIDE)]
 
 
 class Picture(BaseModel):
@@ -41,7 +41,10 @@ class Picture(BaseModel):
     pixels: Annotated[
         list[Line],
         Field(
-            min_length=1, max_length=LISTED_SIDE, description="Rows of grey values or of [red, green, blue], 0 to 255."
+            fail_fast=True,
+            min_length=1,
+            max_length=LISTED_SIDE,
+            description="Rows of grey values or of [red, green, blue], 0 to 255; send larger pictures as files.",
         ),
     ] = []
 
@@ -66,6 +69,7 @@ class Pictures:
     Request, Answer = Picture, Classified
     max_bytes = MOST_CHARACTERS + (64 << 10)
     explained_features = ()
+    reads_files = True
     has_history = False
 
     def row(self, request: Picture) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _encode_pixels(pixels: list[list[Any]]) -> bytes:
     ):
         raise ValueError("pixels: all rows need the same length, and all pixels the same type (grey or colour).")
     if len(pixels) * len(pixels[0]) > LISTED_PIXELS:
-        raise ValueError(f"pixels: a picture may have at most {LISTED_PIXELS} pixels.")
+        raise ValueError(f"pixels: a picture may have at most {LISTED_PIXELS} pixels; send a larger one as image.")
     array = np.array(pixels, np.uint8)
     return encode_pngs(array.reshape(1, *array.shape[:2], -1))[0]
 

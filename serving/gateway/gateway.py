@@ -9,25 +9,23 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import BaseModel, ValidationError
 
 from serving.gateway import late_labels
+from serving.gateway.body_parser import BodyParser
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.openapi import build_document
 from serving.gateway.scoring import Scorer
 from serving.http.asyncio_server import Request, Response
-from serving.http.request_errors import RequestError, to_request_error
+from serving.http.request_errors import RequestError
 
 MAX_LABEL_BYTES, MAX_LABELS_BYTES = 16 << 10, 1 << 20  # size of a request body
 POLL_SECONDS = 1.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger(__name__)
 Route = Callable[[Request], Awaitable[Response]]
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class Gateway:
@@ -53,6 +51,7 @@ class Gateway:
         self.document = self._build_document()
         self._counters: dict[tuple[str, int], Callable[[], None]] = {}
         self._poll: asyncio.Task[None] | None = None
+        self.bodies = BodyParser()
         self.draining = False
 
     def open(self) -> "Gateway":
@@ -83,6 +82,7 @@ class Gateway:
         """Write pending records and a checkpoint of every memory."""
         if self._poll:
             self._poll.cancel()
+        self.bodies.close()
         for scorer in self.scorers.values():
             await scorer.close()
 
@@ -127,12 +127,12 @@ class Gateway:
         increment()
 
     async def _post_label(self, request: Request) -> Response:
-        label = _parse_body(late_labels.Label, request.body, MAX_LABEL_BYTES)
+        label = await self.bodies.parse(late_labels.Label, request.body, MAX_LABEL_BYTES, lambda label: label)
         (stored,) = await late_labels.store_labels(self.scorers, [label])
         return Response(200, stored.model_dump_json().encode())
 
     async def _post_labels(self, request: Request) -> Response:
-        labels = _parse_body(late_labels.Labels, request.body, MAX_LABELS_BYTES).labels
+        labels = await self.bodies.parse(late_labels.Labels, request.body, MAX_LABELS_BYTES, lambda body: body.labels)
         stored = await late_labels.store_labels(self.scorers, labels)
         return Response(200, late_labels.AllLabelled(labels=stored).model_dump_json().encode())
 
@@ -156,15 +156,6 @@ class _MethodNotAllowedError(Exception):
     def __init__(self, allowed: str, method: str) -> None:
         super().__init__(f"{method} is not allowed for this route; use {allowed}.")
         self.allowed = allowed
-
-
-def _parse_body(model: type[Body], body: bytes | bytearray, max_bytes: int) -> Body:
-    if len(body) > max_bytes:
-        raise RequestError(413, f"The body is larger than {max_bytes} bytes.")
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise to_request_error(error) from None
 
 
 def _make_score_route(scorer: Scorer) -> Route:

@@ -10,9 +10,9 @@ from random import getrandbits
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from serving import rollout
+from serving.gateway.body_parser import BodyParser
 from serving.gateway.feature_attribution import rank_attributions, vary_features
 from serving.gateway.gateway_metrics import STATES, GatewayMetrics
 from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
@@ -31,7 +31,7 @@ from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
-from serving.http.request_errors import RequestError, to_request_error
+from serving.http.request_errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Scorer:
         self.model = ModelClient(name, backend, options.timeout, options.breaker_policy, metrics)
         self.breaker = self.model.breaker
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
+        self.bodies = BodyParser()
         self.label_lock = asyncio.Lock()
         self.rollout, self.in_flight = rollout.Rollout(), 0
         self._locks = KeyLocks()
@@ -123,6 +124,7 @@ class Scorer:
 
     async def close(self) -> None:
         """Write pending records and a checkpoint."""
+        self.bodies.close()
         for log in (self.shadow, self.log, self.labels):
             await log.close()
         await self.memory.close()
@@ -134,10 +136,10 @@ class Scorer:
             RequestError: if the request is rejected or cannot be scored.
         """
         began = time.perf_counter()
-        self._admit(request)
+        self._admit()
         self.in_flight += 1
         try:
-            row, trace = self._parse_row(request.body), parse_trace(request.headers)
+            row, trace = await self._parse_row(request.body), parse_trace(request.headers)
             # A row with history, such as a purchase, happens once; any other may be scored again, by a newer version.
             request_id = self.online.key(row) if self.online.has_history else read_request_id(request.headers)
             async with self._locks.hold(request_id) if request_id else nullcontext():
@@ -162,24 +164,18 @@ class Scorer:
         history = self.memory.state()
         return "ready" if history == CLOSED else f"history breaker {history}"
 
-    def _admit(self, request: Request) -> None:
-        """Apply the rate limit, the limit on requests in flight and the limit on the body's size."""
+    def _admit(self) -> None:
+        """Apply the rate limit and the limit on requests in flight."""
         if retry_after := self.bucket.wait():
             raise RequestError(429, f"More than {self.options.rate:g} requests a second; try again later.", retry_after)
         if self.in_flight >= self.options.max_in_flight:
             raise RequestError(
                 503, f"{self.options.max_in_flight} requests are in flight already; try again later.", 1.0
             )
-        if len(request.body) > self.online.max_bytes:
-            raise RequestError(413, f"The body is larger than {self.online.max_bytes} bytes.")
 
-    def _parse_row(self, body: bytes | bytearray) -> Row:
-        try:
-            return self.online.row(self.online.Request.model_validate_json(body))
-        except ValidationError as error:
-            raise to_request_error(error) from None
-        except ValueError as error:
-            raise RequestError(422, str(error)) from None
+    async def _parse_row(self, body: bytes | bytearray) -> Row:
+        online = self.online
+        return await self.bodies.parse(online.Request, body, online.max_bytes, online.row, online.reads_files)
 
     async def _answer(self, row: Row, request_id: str, explain: bool, trace: str) -> tuple[bytes, bool]:
         """Return the answer as JSON, and whether it is the first answer to a repeated request."""

@@ -42,6 +42,7 @@ class Online(Protocol):
         Answer: The case's own part of the response: a score, a decision and other fields for its clients.
         max_bytes: Maximum size of a request body in bytes.
         explained_features: Features that an attribution may name; empty if the case does not support attributions.
+        reads_files: Whether ``row`` reads a file, which may take long even if the body is small; it runs in a thread then.
         has_history: Whether a row's features depend on earlier rows.
     """
 
@@ -49,6 +50,7 @@ class Online(Protocol):
     Answer: type[BaseModel]
     max_bytes: int
     explained_features: Sequence[str]
+    reads_files: bool
     has_history: bool
 
     def row(self, request: BaseModel) -> Row:
