@@ -1,9 +1,9 @@
-"""Send heavy requests to the model server from many clients at once, and measure whether it stays healthy.
+"""Send heavy requests to the model server or the gateway from many clients at once, and measure whether it stays healthy.
 
     python -m benchmarks.hostile [--clients 50] [--timeout 120] [--only NAME ...] [--peer CHECKOUT] [--out FILE]
 
 Each kind of request meets a server of its own, a process with the default limits and a small model. While the clients wait for
-their answers, another process asks for the model's status every 50 ms. Then the same load is sent again, and the server has to
+their answers, another process asks for the health every 50 ms. Then the same load is sent again, and the server has to
 end on SIGTERM. ``--peer`` measures the server of another checkout, for example of an earlier commit, in turns with this one.
 """
 
@@ -18,10 +18,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks.hostile_bodies import MODEL, Body, build_bodies, export_model
+from benchmarks.hostile_gateway import build_gateway_bodies
 from benchmarks.hostile_load import is_healthy, probe_health, read_memory, send_bodies
 from benchmarks.runs import ROOT, print_table, write_report
 from models.training.distribute.local_processes import find_free_ports
@@ -29,7 +31,8 @@ from models.training.distribute.local_processes import find_free_ports
 START_SECONDS = 300
 FREE_SECONDS = 3.0  # after which the memory of the last answers is freed
 TERM_SECONDS = 60  # after which a server that did not heed SIGTERM is killed
-STATUS = f"/v1/models/{MODEL}"
+STATUS = f"/v1/models/{MODEL}"  # of the model server
+HEALTH = "/healthz"  # of the gateway
 BARS = {"health_s": 1.0, "peak_gb": 1.5, "crashes": 0}
 
 
@@ -37,7 +40,9 @@ def main() -> None:
     """Measure all kinds of requests, print the tables and write the JSON."""
     options = _parse_arguments()
     checkouts = {"server": ROOT} | ({"peer": options.peer.resolve()} if options.peer else {})
-    bodies = [body for body in build_bodies() if not options.only or body.name in options.only]
+    bodies = [
+        body for body in chain(build_bodies(), build_gateway_bodies()) if not options.only or body.name in options.only
+    ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         export_model(Path(folder) / "1")
@@ -53,10 +58,10 @@ def main() -> None:
 
 def measure(checkout: Path, model: Path, body: Body, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one kind of request against a new server."""
-    with run_server(checkout, model) as (process, rest_port, grpc_port):
+    with run_server(checkout, model, body) as (process, rest_port, grpc_port):
         idle = read_memory(process.pid, "VmRSS")
         began = time.perf_counter()
-        with probe_health(rest_port, STATUS) as probe:
+        with probe_health(rest_port, HEALTH if body.path else STATUS) as probe:
             send = send_bodies(rest_port, grpc_port, body, options.clients, options.timeout)
             statuses = asyncio.run(send)
         seconds = time.perf_counter() - began
@@ -101,12 +106,15 @@ def measure_end(
 
 
 @contextmanager
-def run_server(checkout: Path, model: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    """Run a checkout's model server until the end of the context; yield its process, REST port and gRPC port."""
+def run_server(checkout: Path, model: Path, body: Body) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """Run the server that a body is for until the end of the context; yield its process, REST port and gRPC port."""
     rest_port, grpc_port = find_free_ports(2)
     flags = [f"--rest_api_port={rest_port}", f"--port={grpc_port}", "--host=127.0.0.1"]
     command = [sys.executable, "-m", "serving.server.model_server", *flags]
     command += [f"--model_name={MODEL}", f"--model_base_path={model}"]
+    if body.path:
+        folder = tempfile.mkdtemp(dir=model)
+        command = [sys.executable, "-m", "benchmarks.hostile_gateway", str(rest_port), folder]
     process = subprocess.Popen(
         command,
         cwd=checkout,
@@ -116,9 +124,9 @@ def run_server(checkout: Path, model: Path) -> Iterator[tuple[subprocess.Popen[b
     )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not is_healthy(rest_port, STATUS):
+        while not is_healthy(rest_port, HEALTH if body.path else STATUS):
             if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"error: the model server of {checkout.name} did not start.")
+                sys.exit(f"error: the server of {checkout.name} did not start.")
             time.sleep(0.2)
         yield process, rest_port, grpc_port
     finally:

@@ -23,12 +23,14 @@ class Body:
         content: The body, or a serialized message.
         encoding: Content-Encoding of the body.
         method: gRPC method; empty for REST.
+        path: URL path, if the gateway is asked; empty for the model server.
     """
 
     name: str
     content: bytes
     encoding: str = "identity"
     method: str = ""
+    path: str = ""
 
 
 def export_model(path: Path) -> None:

@@ -15,6 +15,7 @@ import grpc
 
 from benchmarks.hostile_bodies import MODEL, Body
 
+PREDICT_PATH = f"/v1/models/{MODEL}:predict"
 INTERVAL = 0.05  # seconds between two questions for the health
 
 
@@ -29,7 +30,7 @@ async def send_bodies(rest_port: int, grpc_port: int, body: Body, clients: int, 
 
 async def _send_body(port: int, body: Body, timeout: float) -> str:
     """Return the HTTP status, ``timeout`` or the error. The body is not copied, as a stream's buffer would."""
-    head = f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: h\r\nContent-Encoding: {body.encoding}\r\n"
+    head = f"POST {body.path or PREDICT_PATH} HTTP/1.1\r\nHost: h\r\nContent-Encoding: {body.encoding}\r\n"
     head += f"Connection: close\r\nContent-Length: {len(body.content)}\r\n\r\n"
     loop = asyncio.get_running_loop()
     with socket.socket() as client:

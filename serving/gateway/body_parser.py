@@ -9,9 +9,9 @@ from serving.http.byte_budget import SMALL_BODY
 from serving.http.request_errors import RequestError, to_request_error
 from serving.server.conversion.json_tensors import count_values
 from serving.server.large_requests import LargeRequests
-from serving.status_errors import ServingError
 
 MAX_VALUES = 1 << 18  # values in a large body: 512 x 512 grey pixels
+MAX_FIELDS = 1 << 14  # fields in a large body, counted by its colons: every unknown field is an error of its own
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
 
@@ -20,7 +20,7 @@ class BodyParser:
     """Parses bodies; the validation holds Python's lock, so the number of values bounds how long others wait."""
 
     def __init__(self) -> None:
-        self._large = LargeRequests(max_values=MAX_VALUES)
+        self._large = LargeRequests()
 
     async def parse(
         self,
@@ -47,18 +47,23 @@ class BodyParser:
 
         def work() -> Result:
             if len(body) > SMALL_BODY:
-                self._large.check_values(count_values(body, MAX_VALUES))
-            return convert(model.model_validate_json(body))
+                _check_counts(body)
+            try:
+                return convert(model.model_validate_json(body))
+            except ValidationError as error:
+                raise to_request_error(error) from None
+            except ValueError as error:
+                raise RequestError(422, str(error)) from None
 
-        try:
-            return await self._large.run(max(len(body), in_thread * (SMALL_BODY + 1)), work)
-        except ServingError:
-            raise RequestError(413, f"The body has more than {MAX_VALUES} values (commas and brackets).") from None
-        except ValidationError as error:
-            raise to_request_error(error) from None
-        except ValueError as error:
-            raise RequestError(422, str(error)) from None
+        return await self._large.run(max(len(body), in_thread * (SMALL_BODY + 1)), work)
 
     def close(self) -> None:
         """End the thread."""
         self._large.close()
+
+
+def _check_counts(body: bytes | bytearray) -> None:
+    if count_values(body, MAX_VALUES) > MAX_VALUES:
+        raise RequestError(413, f"The body has more than {MAX_VALUES} values (commas and brackets).")
+    if body.count(b":") > MAX_FIELDS:
+        raise RequestError(413, f"The body has more than {MAX_FIELDS} fields (colons).")

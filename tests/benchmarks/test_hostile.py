@@ -1,16 +1,20 @@
 """The benchmark of heavy requests, on few clients: the server stays healthy and ends on SIGTERM."""
 
+import base64
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf.message import Message
 from support.command import ROOT
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
-from benchmarks import hostile, hostile_bodies
+from benchmarks import hostile, hostile_bodies, hostile_gateway
+from models.image.raw.conversion import REDUCED_PIXELS, decode
+from serving.gateway.body_parser import MAX_FIELDS
 
 CLIENTS = 6
 
@@ -49,3 +53,13 @@ def test_bodies_are_what_their_names_say(monkeypatch: pytest.MonkeyPatch) -> Non
     examples = classification_pb2.ClassificationRequest.FromString(bodies["gRPC, empty examples"].content)
     assert len(examples.input.example_list.examples) == 300
     assert json.loads(bodies["numbers, accepted"].content)["instances"][-1] == [1, 2]
+
+
+def test_bodies_of_the_gateway_are_what_their_names_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile_gateway, "SIZE", 600)
+    bodies = {body.name: json.loads(body.content) for body in hostile_gateway.build_gateway_bodies()}
+    assert np.array(bodies["pixels, accepted"]["pixels"]).shape == (500, 512)
+    assert bodies["pixels, wrong"]["pixels"][0] == ["a"]
+    assert len(bodies["unknown fields"]) == MAX_FIELDS
+    picture = decode(base64.b64decode(bodies["image of many pixels"]["image"]))
+    assert picture.changes and picture.pixels.size <= REDUCED_PIXELS

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from models.image.online_requests import Picture
-from serving.gateway.body_parser import MAX_VALUES, BodyParser
+from serving.gateway.body_parser import MAX_FIELDS, MAX_VALUES, BodyParser
 from serving.http.byte_budget import SMALL_BODY
 from serving.http.request_errors import RequestError
 
@@ -63,6 +63,18 @@ def test_too_many_values_are_refused_before_they_are_validated(parser):
 def test_lists_that_would_take_gigabytes_as_errors_are_refused(parser, content):
     with pytest.raises(RequestError) as caught:
         parse(parser, f'{{"pixels": [{content}]}}'.encode(), Picture)
+    assert caught.value.status == 413
+
+
+def test_too_many_fields_are_refused_before_they_are_validated(parser):
+    def encode_fields(count: int) -> bytes:
+        return ("{" + ",".join(f'"{n}":1' for n in range(count)) + "}").encode()
+
+    with pytest.raises(RequestError, match=f"{MAX_FIELDS - 1} more") as caught:  # and the field that is missing
+        parse(parser, encode_fields(MAX_FIELDS - 1))
+    assert caught.value.status == 422
+    with pytest.raises(RequestError, match=f"more than {MAX_FIELDS} fields") as caught:
+        parse(parser, encode_fields(MAX_FIELDS + 1))
     assert caught.value.status == 413
 
 
