@@ -14,6 +14,7 @@ from models.catalog import CASES, find_use_case
 from pipeline import plan as planning
 from pipeline import session
 from pipeline.home import Home
+from pipeline.interruption import EXIT_CODE
 from pipeline.local.local_runtime import local_runtime
 from pipeline.local.progress import ProgressTable
 from pipeline.metadata import store
@@ -70,6 +71,11 @@ def run(
     if as_json:
         print(json.dumps({**dataclasses.asdict(ended), "seconds": seconds}, indent=1))
     return ended
+
+
+def find_exit_code(ended: Run) -> int:
+    """Return the exit code of a run: 0 if it pushed a model, 130 if it was interrupted, else 1."""
+    return 0 if ended.state == "pushed" else EXIT_CODE if ended.state == "interrupted" else 1
 
 
 def check_data(case: str, home: Path, as_json: bool, **request_fields: Any) -> int:

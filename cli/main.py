@@ -32,6 +32,11 @@ def main() -> None:
     accept_any_locale()
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        # Typer ends a command that Ctrl-C reaches without a word.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            make_console(stderr=True).print("Interrupted.")
+        raise
     except (ValueError, OSError) as error:
         make_console(stderr=True).print(Text.assemble(("error:", "red"), f" {describe_error(error)}"), soft_wrap=True)
         sys.exit(2)

@@ -79,7 +79,7 @@ def run(
         tracking=tracking,
         runner=runner,
     )
-    raise typer.Exit(0 if ended.state == "pushed" else 1)
+    raise typer.Exit(commands.find_exit_code(ended))
 
 
 @app.command()
@@ -139,7 +139,7 @@ def refresh(
         tracking=tracking,
         refresh=True,
     )
-    raise typer.Exit(0 if ended.state == "pushed" else 1)
+    raise typer.Exit(commands.find_exit_code(ended))
 
 
 @app.command()

@@ -3,9 +3,7 @@
 import gc
 import json
 import os
-import signal
 import subprocess
-import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any
 
 from pipeline import cache_key
 from pipeline.checkout import ROOT
+from pipeline.interruption import Interruption
 from pipeline.local.progress import Progress, Report
 from pipeline.metadata import bucket_copy, store
 from pipeline.plan import PACKAGES, Plan
@@ -143,15 +142,18 @@ def record_end(
 
 def _run(plan: Plan, runtime: Runtime, run: Run, fresh: bool, report: Report) -> Run:
     logs = runtime.case(plan.case.name).logs / run.id
-    tracker = recording.Tracker(runtime, logs / "tracking.log")
+    tracker, interruption = recording.Tracker(runtime, logs / "tracking.log"), Interruption()
+
+    def report_unless_interrupted(progress: Mapping[str, Progress]) -> None:
+        interruption.check()
+        report(progress)
+
     try:
-        with redirect_stderr(logs / "run.log"):
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with interruption.listen(), redirect_stderr(logs / "run.log"):
             graph, runner, outcome = import_tfx_modules()
             ir = runner.compile_graph(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             with runtime.beam.sidecar(logs):
-                progress = runner.run(ir, runtime, logs, report)
+                progress = runner.run(ir, runtime, logs, report_unless_interrupted)
             state, reason, facts = outcome.summarize_outcome(runtime, run.id, progress, plan)
             facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ import orjson
 
 from models.catalog import find_use_case
 from pipeline.home import Home
+from pipeline.interruption import EXIT_CODE
 from pipeline.online import rollouts
 from pipeline.online.address import parse_address
 from pipeline.terminal import make_console, make_progress_bar
@@ -37,17 +39,20 @@ class TrafficOptions:
 
 
 def run_traffic(options: TrafficOptions, as_json: bool) -> int:
-    """Send the case's rows to the gateway and print a report; return 1 if a request failed or none was sent.
+    """Send the case's rows to the gateway and print a report, also after Ctrl-C.
+
+    Returns:
+        The exit code: 0, 1 if a request failed or none was sent, or that of an interruption.
 
     Raises:
         ValueError: if there is no gateway or no data.
     """
-    report = send_traffic(options)
+    report, is_interrupted = _send_traffic(options)
     if as_json:
         print(json.dumps(report, indent=1))
     else:
         _print_report(report)
-    return int(report["failed"] > 0 or not report["sent"])
+    return EXIT_CODE if is_interrupted else int(report["failed"] > 0 or not report["sent"])
 
 
 def send_traffic(options: TrafficOptions) -> dict[str, Any]:
@@ -55,15 +60,26 @@ def send_traffic(options: TrafficOptions) -> dict[str, Any]:
 
     Raises:
         ValueError: if there is no gateway or no data.
+        KeyboardInterrupt: after Ctrl-C, once the requests in progress are answered and their labels are sent.
     """
+    report, is_interrupted = _send_traffic(options)
+    if is_interrupted:
+        raise KeyboardInterrupt
+    return report
+
+
+def _send_traffic(options: TrafficOptions) -> tuple[dict[str, Any], bool]:
     from serving.http import asyncio_server
 
     case = find_use_case(options.case)
     if not case.has("traffic"):
         raise ValueError(f"{options.case} has no traffic to send: its package has no traffic.py.")
     host, port = _gateway_address(options)
-    report, label_count = asyncio_server.run(_send_rows(options, case.load("traffic"), host, port))
-    return report.plain() | {"labels": label_count}
+    interruption = asyncio.Event()
+    sent = _send_rows(options, case.load("traffic"), host, port, interruption)
+    report, labels = asyncio_server.run(sent)
+    counts = {"labels": labels.total(), "labels_known": labels["known"]}
+    return report.plain() | counts, interruption.is_set()
 
 
 def _gateway_address(options: TrafficOptions) -> tuple[str, int]:
@@ -75,13 +91,27 @@ def _gateway_address(options: TrafficOptions) -> tuple[str, int]:
     return server["host"], server["gateway"]
 
 
-async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int) -> tuple[Any, int]:
+async def _send_rows(
+    options: TrafficOptions, module: Any, host: str, port: int, interruption: asyncio.Event
+) -> tuple[Any, Counter[str]]:
+    """Send rows, then the labels of those that were answered; return the report and the outcomes of the labels.
+
+    SIGTERM ends the sending, and so does the first SIGINT, which also sets ``interruption``.
+    """
     from serving.request_sender import Sender
 
     rows, label_by_request, labels = await asyncio.to_thread(_start_iterator, _load_rows(options, module)), {}, []
     stopped = asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # only the main thread can handle signals
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        loop = asyncio.get_running_loop()
+
+        def interrupt() -> None:
+            interruption.set()
+            stopped.set()
+            loop.remove_signal_handler(signal.SIGINT)  # a second one ends the command at once
+
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        loop.add_signal_handler(signal.SIGINT, interrupt)
 
     def bodies() -> Iterator[bytes]:
         for body, label in rows:
@@ -113,19 +143,18 @@ async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int)
     return report, await _send_labels(host, port, labels)
 
 
-async def _send_labels(host: str, port: int, labels: Sequence[dict[str, Any]]) -> int:
-    """Send labels in batches; return how many were stored."""
+async def _send_labels(host: str, port: int, labels: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Send labels in batches; return the number of stored labels by outcome."""
     from serving.request_sender import Sender
 
-    stored_count = 0
+    outcomes = Counter[str]()
 
     def count(body: bytes, answer: dict[str, Any]) -> None:
-        nonlocal stored_count
-        stored_count += len(answer["labels"])
+        outcomes.update(label["outcome"] for label in answer["labels"])
 
     bodies = (orjson.dumps({"labels": labels[start : start + LABELS]}) for start in range(0, len(labels), LABELS))
     await Sender(host, port, "/labels/batch", lambda answer: None, count).run(bodies, 0, 1)
-    return stored_count
+    return outcomes
 
 
 def _start_iterator(rows: Iterator[Any]) -> Iterator[Any]:
@@ -179,4 +208,5 @@ def _print_report(report: dict[str, Any]) -> None:
         if report[name]:
             counts = ", ".join(f"{key}: {value}" for key, value in report[name].items())
             console.print(f"{name}: {counts}", soft_wrap=True)
-    console.print(f"{report['labels']} labels stored")
+    known = f", {report['labels_known']} of them before" if report["labels_known"] else ""
+    console.print(f"{report['labels']} labels stored{known}")

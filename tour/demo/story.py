@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
+from pipeline import interruption
 from pipeline.online import rollouts
 from pipeline.terminal import make_console, make_stderr_console
 from tour.demo.collaborators import Collaborators
@@ -19,8 +20,6 @@ from tour.demo.drift import play_drift
 from tour.demo.playthrough import Playthrough, find_unknown_settings
 from tour.demo.refusal import play_refusal
 from tour.demo.report import DemoReport
-
-INTERRUPTED = 130  # exit code after Ctrl-C: 128 and the number of SIGINT
 
 
 def play_demo(
@@ -36,7 +35,7 @@ def play_demo(
         collaborators: The functions that the parts call; tests pass their own.
 
     Returns:
-        The exit code: 0 if every part succeeded, 1 if one failed, ``INTERRUPTED`` after Ctrl-C.
+        The exit code: 0 if every part succeeded, 1 if one failed, that of an interruption after Ctrl-C.
 
     Raises:
         ValueError: for a setting that no use case has.
@@ -50,7 +49,7 @@ def play_demo(
         succeeded = _play_parts(play)
     except KeyboardInterrupt:
         report.print_line(f"Interrupted; `showcase demo --home {home}` resumes here and repeats nothing.")
-        return INTERRUPTED
+        return interruption.EXIT_CODE
     if headless:
         summary = {"ok": succeeded, "seconds": round(report.elapsed, 1), "parts": report.seconds, **report.summary}
         print(json.dumps(summary, indent=1))

@@ -1,7 +1,10 @@
 """``showcase traffic`` sends the data of the last pushed run, and nothing that the generator made up."""
 
 import json
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -16,6 +19,7 @@ from support.tried_home import plant_training_rows, run_gateway
 from models.fraud.generator.span_generator import generate
 from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.online.replay import TrafficOptions, send_traffic
 from pipeline.run import Run
 
 pytestmark = pytest.mark.system
@@ -75,7 +79,34 @@ def test_rows_that_are_sent_twice_get_their_first_answers(home: Path, gateway: s
     result = run_in_process(*words)
     assert result.returncode == 0, result.stdout
     assert f"0 failed, {4 * HELD_OUT} answered as when they were sent before" in result.stdout
+    assert f"{4 * HELD_OUT} labels stored, {4 * HELD_OUT} of them before" in result.stdout
     assert read_logged_rows(home) == logged and len(logged) == 4 * HELD_OUT
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_ctrl_c_ends_the_sending_and_loses_no_label(home: Path, gateway: str, raises: bool) -> None:
+    """The signal comes after the third label is logged as answered, which is before all rows are sent."""
+    host, port = gateway.split(":")
+    answered = threading.Event()
+
+    def interrupt() -> None:
+        while len(read_logged_rows(home)) < 3:
+            answered.wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    words = ("traffic", "fraud", "--rate", 20, "--connections", 1, "--home", home, "--gateway", gateway)
+    if raises:
+        options = TrafficOptions("fraud", home, None, -1, -1, [], 20, 0, 1, f"{host}:{port}", True)
+        with pytest.raises(KeyboardInterrupt):
+            send_traffic(options)
+    else:
+        result = run_in_process(*words)
+        assert result.returncode == 130 and "0 failed" in result.stdout and "labels stored" in result.stdout
+    thread.join()
+    sent, labels = read_logged_rows(home), read_logged_rows(home, folder="labels")
+    assert 3 <= len(sent) < 4 * HELD_OUT and len(labels) == len(sent)
 
 
 def test_generated_data_is_continued(home: Path, gateway: str, tmp_path: Path) -> None:
