@@ -76,8 +76,7 @@ def _send_traffic(options: TrafficOptions) -> tuple[dict[str, Any], bool]:
         raise ValueError(f"{options.case} has no traffic to send: its package has no traffic.py.")
     host, port = _gateway_address(options)
     interruption = asyncio.Event()
-    sent = _send_rows(options, case.load("traffic"), host, port, interruption)
-    report, labels = asyncio_server.run(sent)
+    report, labels = asyncio_server.run(_send_rows(options, case.load("traffic"), host, port, interruption))
     counts = {"labels": labels.total(), "labels_known": labels["known"]}
     return report.plain() | counts, interruption.is_set()
 
@@ -208,5 +207,5 @@ def _print_report(report: dict[str, Any]) -> None:
         if report[name]:
             counts = ", ".join(f"{key}: {value}" for key, value in report[name].items())
             console.print(f"{name}: {counts}", soft_wrap=True)
-    known = f", {report['labels_known']} of them before" if report["labels_known"] else ""
-    console.print(f"{report['labels']} labels stored{known}")
+    repeated = f", {report['labels_known']} of them before" if report["labels_known"] else ""
+    console.print(f"{report['labels']} labels stored{repeated}")
