@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,12 +160,26 @@ async def fetch(address: str) -> dict[str, CaseCounters]:
 async def _request_metrics(address: str) -> str:
     """Request the metrics by plain HTTP in the event loop; an HTTP client library would cost more than the response."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=MAX_RESPONSE_BYTES)
+    reader, writer = await _connect(host.strip("[]"), int(port))
     try:
         writer.write(f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         return (await reader.read(-1)).partition(b"\r\n\r\n")[2].decode()
     finally:
         writer.close()
+
+
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first address of a host that accepts.
+
+    The name is resolved beforehand: uvloop abandons a look-up of its own when it is cancelled, and its failure is logged.
+    """
+    failure = OSError(f"{host} has no address")
+    for family, *_, address in await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            return await asyncio.open_connection(*address[:2], family=family, limit=MAX_RESPONSE_BYTES)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _rate(first: tuple[float, CaseCounters], last: tuple[float, CaseCounters]) -> float:

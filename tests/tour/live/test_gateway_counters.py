@@ -1,9 +1,13 @@
 """Gateway metrics in the tour: rates, latencies, and a gateway that is slow, restarted or stopped."""
 
 import asyncio
+import gc
+import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tour.live import gateway_counters, watch
 from tour.live.gateway_counters import CaseCounters, Scrapes
@@ -50,6 +54,53 @@ def test_fetch_times_out_or_raises_without_an_answer() -> None:
         for address in ("127.0.0.1:1", "nonsense"):
             with pytest.raises(OSError):
                 await gateway_counters.fetch(address)
+
+    asyncio.run(check())
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_name_that_resolves_after_the_timeout_leaves_no_unretrieved_error(
+    run: Callable[[Coroutine[None, None, None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_counters, "SCRAPE_TIMEOUT", 1e-5)
+    logged = []
+
+    async def check() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
+        with pytest.raises(TimeoutError):
+            await gateway_counters.fetch("gateway.invalid:80")
+        await asyncio.to_thread(_fail_to_resolve)  # behind the other look-up
+        await asyncio.sleep(0.05)
+        gc.collect()
+
+    run(check())
+    assert logged == []
+
+
+def _fail_to_resolve() -> None:
+    with pytest.raises(OSError):
+        socket.getaddrinfo("gateway.invalid", 80)
+
+
+@pytest.mark.system
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + exposition(3, 1).encode())
+        writer.close()
+
+    async def check() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+
+        async def resolve(*_: object, **__: object) -> object:
+            return addresses
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        async with server:
+            assert (await gateway_counters.fetch(f"localhost:{port}"))["fraud"].total == 4
 
     asyncio.run(check())
 
