@@ -24,7 +24,7 @@ from serving.gateway.log.prediction_log import LogLimits, LogWriteError, Predict
 from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import Value, encode_example
 from serving.gateway.model_calls.backend import Backend, PredictResult
-from serving.gateway.model_calls.circuit_breaker import CLOSED, BreakerPolicy, TokenBucket
+from serving.gateway.model_calls.circuit_breaker import OPEN, BreakerPolicy, TokenBucket
 from serving.gateway.model_calls.model_client import ModelClient
 from serving.gateway.request_headers import REPEATED, parse_trace, read_request_id
 from serving.gateway.shadow_traffic import ShadowTraffic
@@ -159,10 +159,10 @@ class Scorer:
         for log in (self.log, self.labels):
             if problem := await log.check_writable():
                 return f"the log of {log.folder.name} cannot be written: {problem}"
-        if self.breaker.state != CLOSED:
-            return f"breaker {self.breaker.state}"
-        history = self.memory.state()
-        return "ready" if history == CLOSED else f"history breaker {history}"
+        # Half-open is ready: no load balancer sends a request to a gateway that is not, so none could close the breaker.
+        if self.breaker.state == OPEN:
+            return "breaker open"
+        return "history breaker open" if self.memory.state() == OPEN else "ready"
 
     def _admit(self) -> None:
         """Apply the rate limit and the limit on requests in flight."""

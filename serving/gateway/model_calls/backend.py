@@ -1,5 +1,6 @@
 """Scoring backends: the engine in this process, or any TensorFlow Serving over gRPC."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,25 @@ class EngineBackend:
         """Do nothing: the owner of the engine closes it."""
 
 
+# A server that is replaced closes its connections: look its name up again at once (gRPC's default is after 30 s), connect
+# again soon (by default up to 120 s later), and repeat a call that reached no server; scoring twice does no harm.
+RETRIES = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+CHANNEL_OPTIONS = [
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRIES}]})),
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+
+
 class GrpcBackend:
     """A TensorFlow Serving, or a compatible server, at ``host:port``.
 
@@ -76,7 +96,7 @@ class GrpcBackend:
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
         self._grpc, self._request = grpc, predict_pb2.PredictRequest
-        self._channel = grpc.aio.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")])
+        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     async def predict(

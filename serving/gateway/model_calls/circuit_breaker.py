@@ -32,28 +32,35 @@ class CircuitBreaker:
 
     def __init__(self, breaker_policy: BreakerPolicy, now: Callable[[], float]) -> None:
         self.breaker_policy, self._now = breaker_policy, now
-        self.state, self._failures, self._changed_at = CLOSED, 0, 0.0
+        self._state, self._failures, self._changed_at = CLOSED, 0, 0.0
+
+    @property
+    def state(self) -> str:
+        """Closed, open, or half-open if a trial request may pass or is under way."""
+        return HALF_OPEN if self._state == OPEN and self._seconds_left() <= 0 else self._state
 
     def wait(self) -> float:
         """Return 0 if the request may go; the caller then records its outcome. Otherwise return the seconds to wait."""
-        if self.state == CLOSED:
+        if self._state == CLOSED:
             return 0.0
-        left = self._changed_at + self.breaker_policy.seconds - self._now()
-        if left > 0:
+        if (left := self._seconds_left()) > 0:
             return left
         # Trials are sequential. A trial whose outcome is never recorded blocks others for `breaker_policy.seconds` only.
-        self.state, self._changed_at = HALF_OPEN, self._now()
+        self._state, self._changed_at = HALF_OPEN, self._now()
         return 0.0
 
     def record_success(self) -> None:
         """Record that the backend answered, even if it rejected the request."""
-        self.state, self._failures = CLOSED, 0
+        self._state, self._failures = CLOSED, 0
 
     def record_failure(self) -> None:
         """Record that the backend failed or timed out."""
         self._failures += 1
-        if self.state == HALF_OPEN or self._failures >= self.breaker_policy.failures:
-            self.state, self._changed_at = OPEN, self._now()
+        if self._state == HALF_OPEN or self._failures >= self.breaker_policy.failures:
+            self._state, self._changed_at = OPEN, self._now()
+
+    def _seconds_left(self) -> float:
+        return self._changed_at + self.breaker_policy.seconds - self._now()
 
 
 class TokenBucket:

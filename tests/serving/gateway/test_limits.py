@@ -110,6 +110,8 @@ def test_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path):
             assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 503  # each case has its own breaker
             backend.fault = lambda model, version: None
             await asyncio.sleep(0.11)
+            ready = await gateway(Request("GET", "/readyz", "", {}, b""))
+            assert b"open" not in ready.body  # no load balancer sends the trial to a gateway that is not ready
             assert [(await score_purchase(gateway))[0].status for _ in range(2)] == [200, 200]
             assert (await gateway(Request("GET", "/readyz", "", {}, b""))).status == 200
 

@@ -88,3 +88,33 @@ def test_requests_are_balanced_over_the_servers_of_one_name():
             await server.stop(0)
 
     run(work())
+
+
+def test_request_waits_for_the_server_that_replaces_another():
+    import grpc.aio
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    class Server(prediction_service_pb2_grpc.PredictionServiceServicer):
+        async def Predict(self, request, context):
+            return predict_pb2.PredictResponse()
+
+    async def start(port):
+        server = grpc.aio.server()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(), server)
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return server, port
+
+    async def work():
+        server, port = await start(0)
+        backend = GrpcBackend(f"127.0.0.1:{port}")
+        await backend.predict("fraud", [b"a"], None, 20.0)
+        await server.stop(0)
+        request = asyncio.ensure_future(backend.predict("fraud", [b"a"], None, 20.0))
+        await asyncio.sleep(0.2)
+        server, _ = await start(port)
+        await request
+        await backend.close()
+        await server.stop(0)
+
+    run(work())

@@ -22,7 +22,9 @@ def test_breaker_opens_after_failures_and_closes_after_a_success():
     assert breaker.state == OPEN and breaker.wait() == 10
     now = 9.999
     assert breaker.wait() > 0
+    assert breaker.state == OPEN
     now = 10
+    assert breaker.state == HALF_OPEN  # a trial may pass, though none has come
     assert breaker.wait() == 0 and breaker.state == HALF_OPEN and breaker.wait() == 10  # one trial at a time
     breaker.record_failure()
     assert breaker.state == OPEN and breaker.wait() == 10
