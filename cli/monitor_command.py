@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.local.progress import Progress, ProgressTable
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
-from pipeline.monitoring import decisions, retraining_loop
+from pipeline.monitoring import collected_spans, decisions, retraining_loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.run import Run
 from pipeline.terminal import make_console, make_stderr_console
@@ -29,6 +32,7 @@ TRANSIENT_ERRORS = (
     store.BusyError,
     retraining_loop.MonitoringFailedError,
     retraining_loop.NothingServedError,
+    collected_spans.NoLabelsError,
     MetadataUnavailableError,
 )
 
@@ -67,6 +71,33 @@ def run_monitor(
     heartbeat = Heartbeat(case)
     if listen:
         heartbeat.serve(*listen)
+    with handle_termination():
+        return _check_repeatedly(use_case, policy, home, console, as_json, forever, every, heartbeat)
+
+
+@contextmanager
+def handle_termination() -> Iterator[None]:
+    """Interrupt the block on SIGTERM: the first process of a container ignores every signal that it does not handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _check_repeatedly(
+    use_case: UseCase,
+    policy: RetrainingPolicy,
+    home: Path,
+    console: Console,
+    as_json: bool,
+    forever: bool,
+    every: float,
+    heartbeat: Heartbeat,
+) -> int:
     last_error: str | None = None
     while True:
         try:

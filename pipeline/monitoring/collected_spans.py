@@ -22,6 +22,10 @@ from serving.gateway.log.tf_example import decode
 COLLECTED = "collected.json"
 
 
+class NoLabelsError(DataError):
+    """No label has arrived yet for a row that the retraining needs."""
+
+
 def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: Run) -> Path:
     """Return the folder of spans that a retraining reads; it is created atomically, once per decision.
 
@@ -29,7 +33,7 @@ def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: Run)
     A window that an earlier retraining has collected is written again, because more labels have arrived since.
 
     Raises:
-        DataError: if the log has no labelled row in a new window.
+        NoLabelsError: if the log has no labelled row in a new window.
     """
     out = runtime.case(case.name).collected / decided.id
     if (out / COLLECTED).is_file():
@@ -55,7 +59,7 @@ def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: Run)
         window: _write_span(case, temporary / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows
     }
     if not sum(row_counts.values()):
-        raise DataError(
+        raise NoLabelsError(
             f"The prediction log of {case.name} has no labelled row that is newer than the served model's training data."
         )
     summary = {"windows": numbers, "covered": covered, "rows": row_counts, "base": base.id}
