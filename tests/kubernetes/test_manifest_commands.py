@@ -91,11 +91,16 @@ def answers(probe: Document, ports: Mapping[Any, int]) -> bool:
 
 
 def until(
-    manifest: Document, ports: Mapping[Any, int], child: subprocess.Popen, log: Path, seconds: float = 300
+    manifest: Document,
+    ports: Mapping[Any, int],
+    child: subprocess.Popen,
+    log: Path,
+    seconds: float = 300,
+    kinds: Sequence[str] = PROBES,
 ) -> None:
-    """Wait until every probe of the container passes."""
+    """Wait until every probe of the container passes, or those of the given kinds."""
     deadline = time.monotonic() + seconds
-    for kind in PROBES:
+    for kind in kinds:
         while not answers(manifest[kind], ports):
             assert child.poll() is None and time.monotonic() < deadline, f"{kind}: {log.read_text()[-2000:]}"
             time.sleep(0.05)
@@ -158,6 +163,17 @@ def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, conf
             for port, path in ((gateway_port, "/metrics"), (rest_port, "/monitoring/prometheus/metrics")):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
                     assert b"fraud" in response.read()
+
+
+def test_model_server_without_a_model_is_not_ready_but_not_restarted(config: Path, tmp_path: Path) -> None:
+    grpc_port, rest_port = free(2)
+    (tmp_path / "models.config").write_text("model_config_list {}")
+    model, log = container("base", "model-server"), tmp_path / "model.log"
+    replacements = {"/showcase": tmp_path, "/config": config, "=8500": f"={grpc_port}", "=8501": f"={rest_port}"}
+    ports = {"rest": rest_port, 8500: grpc_port}
+    with start_process(localize_command(command_line(model), replacements), log) as model_process:
+        until(model, ports, model_process, log, kinds=("startupProbe", "livenessProbe"))
+        assert not answers(model["readinessProbe"], ports)
 
 
 @pytest.mark.parametrize("case", [case for case, use_case in CASES.items() if use_case.policy])

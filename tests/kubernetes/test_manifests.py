@@ -243,6 +243,13 @@ def privileged_pod() -> Document:
     }
 
 
+def test_a_slow_answer_on_a_busy_node_restarts_no_container() -> None:
+    """Kubernetes' default timeout of a liveness probe is one second."""
+    for target in ("base", "flink"):
+        probes = {name: entry.get("livenessProbe", {}) for name, _, entry in list_containers(render_manifests(target))}
+        assert not [name for name, probe in probes.items() if probe and probe.get("timeoutSeconds", 1) < 5]
+
+
 def test_no_probe_depends_on_which_models_are_pushed() -> None:
     for name, _, container in list_containers(render_manifests("base")):
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
