@@ -1,6 +1,8 @@
 """Conversion between ``TensorProto`` and NumPy; TensorFlow's own conversion is slower for small tensors."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ RARE = (8, 14, 18, 19)  # complex64, bfloat16, complex128, half: converted by Te
 MAX_REPEATED = 1 << 20  # largest tensor, in values, that a repeated last value may fill
 MAX_FILLED = 16 << 20  # bytes of all tensors of a request that repeated last values may fill
 MAX_GROWTH = 8  # bytes of an array per byte of a message, as an integer or a pointer to a string takes eight
+MAX_SHAPE_BYTES = 64  # of a serialized shape that is remembered
+UNKNOWN = -1
 CHUNK = 1 << 16  # values that are converted without releasing Python's lock
 
 
@@ -38,9 +42,9 @@ def from_protos(tensors: Mapping[str, Any], message_size: int) -> dict[str, np.n
         ServingError: INVALID_ARGUMENT if a tensor is not valid, or repeated values fill more than ``MAX_FILLED`` bytes.
     """
     arrays, remaining = {}, MAX_FILLED + MAX_GROWTH * message_size
-    for name, tensor in tensors.items():
-        arrays[name] = from_proto(name, tensor)
-        remaining -= arrays[name].nbytes
+    for name in tensors:  # twice as fast as items()
+        arrays[name] = array = from_proto(name, tensors[name])
+        remaining -= array.nbytes
         if remaining < 0:
             raise ServingError("INVALID_ARGUMENT", f"Repeated values fill more than {MAX_FILLED} bytes of the inputs")
     return arrays
@@ -52,13 +56,11 @@ def from_proto(name: str, tensor: Any) -> np.ndarray:
     Raises:
         ServingError: INVALID_ARGUMENT if values and shape contradict each other, or the type is not supported.
     """
-    tensor_shape = tensor.tensor_shape
-    shape = [dim.size for dim in tensor_shape.dim]
-    if tensor_shape.unknown_rank or (shape and min(shape) < 0):
+    serialized = tensor.tensor_shape.SerializeToString()
+    read = _read_known_shape if len(serialized) <= MAX_SHAPE_BYTES else _read_shape
+    shape, size = read(serialized)
+    if size < 0:
         raise ServingError("INVALID_ARGUMENT", f"The shape of tensor {name} is not fully known")
-    size = 1
-    for axis_size in shape:
-        size *= axis_size
     kind = KINDS.get(tensor.dtype)
     if kind is None:
         if size > MAX_REPEATED and not tensor.tensor_content:
@@ -79,6 +81,19 @@ def from_proto(name: str, tensor: Any) -> np.ndarray:
     flat[: len(values)] = _to_flat_array(name, values, dtype)
     flat[len(values) :] = values[-1]
     return flat.reshape(shape)
+
+
+def _read_shape(serialized: bytes) -> tuple[tuple[int, ...], int]:
+    """Return a shape and its number of values, which is negative if the shape is not fully known."""
+    from tensorflow.core.framework import tensor_shape_pb2
+
+    message = tensor_shape_pb2.TensorShapeProto.FromString(serialized)
+    shape = tuple(dim.size for dim in message.dim)
+    return shape, UNKNOWN if message.unknown_rank or min(shape, default=0) < 0 else prod(shape)
+
+
+# Nearly all requests of a model have few shapes, and a message's axes take longer to read than its values.
+_read_known_shape = lru_cache(maxsize=1024)(_read_shape)
 
 
 def to_proto(tensor: Any, value: np.ndarray, packed: bool = False) -> None:
