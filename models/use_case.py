@@ -55,6 +55,8 @@ class UseCase:
         explained: For a watched feature, the raw features that predict it: the residual varies less from day to day, so
             that a smaller drift is detected.
         time: Raw feature with a row's time in seconds since 1970; drift windows are its days. Empty for none.
+        card: Raw feature with the card or customer that a review blocks; empty if positives are not reviewed.
+        amount: Raw feature with the value at stake in a row, for reviews.
         window_rows: Rows of a drift window, for rows without a time.
         picture: Raw feature with an image file, whose pixels are watched too; empty for none.
         policy: The retraining policy; None for never.
@@ -76,6 +78,8 @@ class UseCase:
     watch: tuple[str, ...] = ()
     explained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     time: str = ""
+    card: str = ""
+    amount: str = ""
     window_rows: int = 500
     picture: str = ""
     policy: RetrainingPolicy | None = None

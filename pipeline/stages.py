@@ -195,9 +195,14 @@ def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel,
         transform_graph=transform,
         model=model,
         model_run=model_run,
-        config=_to_json({**plan.config("data"), "slices": specs}),
+        config=_to_json({**plan.config("data"), "slices": specs, "daily_reviews": _get_daily_reviews(plan)}),
     )
     return Stage(node, ("components.training.baseline", plan.case.module("model")))
+
+
+def _get_daily_reviews(plan: Plan) -> int:
+    """Return the reviews a day; 0 for a case whose positives are not reviewed."""
+    return plan.settings["gates"]["daily_reviews"] if plan.case.card else 0
 
 
 def resolver(plan: Plan) -> Stage:

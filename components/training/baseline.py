@@ -19,18 +19,20 @@ from tfx.utils import path_utils
 from models.catalog import find_use_case
 from models.evaluation import intervals, slices
 from models.evaluation.baselines import BASELINES, FeatureTable
+from models.evaluation.daily_reviews import ReviewedRows, measure_reviews
 from models.input import Transform, list_shards, load
 
 BATCH = 8192
 NETWORK = "network"
+PERFECT = "perfect ranking"
 
 
 class Comparison(Artifact):
     """A folder with ``comparison.json``, the scores of all models, and the fitted baselines.
 
-    ``comparison.json`` has a row for each model: metric with its interval, the metric of every slice, training seconds,
-    size in bytes; and the difference between the network and the best baseline with its interval. The headline values
-    are custom properties too, so that the metadata store can be queried for them.
+    ``comparison.json`` has a row for each model: metric with its interval, the metric of every slice, what daily reviews
+    find, training seconds, size in bytes; and the difference between the network and the best baseline with its interval.
+    The headline values are custom properties too, so that the metadata store can be queried for them.
     """
 
     TYPE_NAME = "Comparison"
@@ -57,12 +59,14 @@ def Baseline(
     Proof: tests/components/training/test_baseline.py::test_run_reports_a_baseline_that_wins
     """
     options = json.loads(config)
-    network, folder = find_use_case(options["case"]).load("model"), Path(comparison.uri)
+    case, folder = find_use_case(options["case"]), Path(comparison.uri)
+    network, capacity = case.load("model"), options.get("daily_reviews", 0)
+    reviewed = (case.card, case.amount, case.time) if capacity else ()
     transform = Transform(transform_graph.uri)
     keep = (*network.INPUTS, network.LABEL)
     train, valid = (load(list_shards(examples.uri, split), transform, keep) for split in ("train", "valid"))
     eval_rows, columns = slices.read_split(
-        list_shards(examples.uri, "eval"), transform, keep, slices.list_features(options["slices"])
+        list_shards(examples.uri, "eval"), transform, keep, [*slices.list_features(options["slices"]), *reviewed]
     )
     path = path_utils.serving_model_path(model.uri)
     trained = json.loads(Path(model_run.uri, "training.json").read_text())
@@ -72,6 +76,9 @@ def Baseline(
     record = compare_models(
         network, scores | fits, facts | fit_facts, eval_rows[network.LABEL], options["slices"], columns
     )
+    if capacity:
+        rows = ReviewedRows.of(eval_rows[network.LABEL], *(columns[name] for name in reviewed))
+        record["reviews"] = compare_reviews(rows, scores | fits, capacity)
     np.savez_compressed(folder / "scores.npz", allow_pickle=True, truth=eval_rows[network.LABEL], **scores, **fits)
     (folder / "comparison.json").write_text(json.dumps(record, indent=1))
     for name, value in properties(record).items():
@@ -150,6 +157,13 @@ def compare_models(
         "rows": rows,
         "ahead": lead,
     }
+
+
+def compare_reviews(rows: ReviewedRows, scores: Mapping[str, np.ndarray], capacity: int) -> dict[str, Any]:
+    """Return what ``capacity`` reviews a day find, by model, and by a ranking that puts every positive first."""
+    rankings = {name: values[:, 0] for name, values in scores.items()} | {PERFECT: rows.fraud.astype(float)}
+    found = [{"model": name, **measure_reviews(rows, values, capacity)} for name, values in rankings.items()]
+    return {"capacity": capacity, "days": len(np.unique(rows.days)), "rows": found}
 
 
 def properties(result: Mapping[str, Any]) -> dict[str, str | float]:

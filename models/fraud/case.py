@@ -68,6 +68,8 @@ CASE = UseCase(
             "max_pr_auc_loss": 0.02,
             # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
             "max_gap": 0.3,
+            # Baseline: how many cards or purchases a day are checked.
+            "daily_reviews": 100,
             # LiteExporter: the largest score difference and the largest loss of the metric of a variant.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
@@ -105,6 +107,7 @@ CASE = UseCase(
         "min_pr_auc": SHARE,
         "max_pr_auc_loss": SHARE,
         "max_gap": SHARE,
+        "daily_reviews": Range(1, 10_000_000, "reviews"),
         "lite_tolerance": SHARE,
         "lite_metric_loss": SHARE,
     },
@@ -119,6 +122,8 @@ CASE = UseCase(
     watch=("amount", "category", "channel", "device", "distance_km"),
     explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d", "merchant_id")},
     time="event_time",
+    card="customer_id",
+    amount="amount",
     # Days before the drift dilute what the days after it teach. So the policy waits for 20 drifted days, and the window is
     # just long enough to train on them alone: warm-up, 20 days, valid, eval and the label delays. Labels come late, so
     # valid and eval are short.

@@ -73,6 +73,16 @@ def comparison(artifact: Artifact, context: RunContext) -> Iterator[Part]:
         "Models compared", charts.bar_chart(title, {metric: [row["metric"] for row in ranked]}, names), ", ".join(names)
     )
     yield slices(record)
+    if reviews := record.get("reviews"):
+        yield tabulate_reviews(reviews)
+
+
+def tabulate_reviews(reviews: Mapping[str, Any]) -> Table:
+    """What a fixed number of reviews a day finds, by model."""
+    columns = {"card_precision": "card precision", "recall": "recall", "value_recall": "recall of the amounts"}
+    rows = tuple((row["model"], *(row[name] for name in columns)) for row in reviews["rows"])
+    title = f"{reviews['capacity']:,} reviews a day, over {reviews['days']} days of eval"
+    return Table(title, ("model", *columns.values()), rows)
 
 
 def slices(comparison: Mapping[str, Any]) -> Table:

@@ -18,8 +18,10 @@ from components.training.baseline import Baseline, Comparison
 from models import catalog
 from models.catalog import CASES
 from models.evaluation import baselines, slices
+from models.evaluation.daily_reviews import ReviewedRows
 from pipeline import outcome
 from pipeline.metadata import store
+from tour.artifacts import model_readers
 from tour.evidence import simple_models as evidence
 from tour.evidence.context import Context
 
@@ -110,6 +112,29 @@ def test_headline_values_are_properties_of_the_artifact(recorded: Comparison) ->
     assert recorded.get_float_custom_property("ahead") == pytest.approx(record["ahead"]["value"]) and (
         recorded.get_float_custom_property("ahead") < 0
     )
+
+
+def test_reviews_are_compared_with_a_perfect_ranking() -> None:
+    truth, zeros = np.array([[0], [1], [0], [1]]), np.zeros(4)
+    rows = ReviewedRows.of(truth, np.array(list("abcd")), np.array([1, 1, 1, 3]), zeros)
+    reviews = baseline.compare_reviews(rows, {"network": np.array([[0.1], [0.9], [0.8], [0.2]])}, 2)
+    assert reviews["capacity"] == 2 and reviews["days"] == 1
+    assert reviews["rows"] == [
+        {"model": "network", "card_precision": 0.5, "recall": 0.5, "value_recall": 0.25},
+        {"model": baseline.PERFECT, "card_precision": 1.0, "recall": 1.0, "value_recall": 1.0},
+    ]
+    table = model_readers.tabulate_reviews(reviews)
+    assert table.rows[0] == ("network", 0.5, 0.5, 0.25) and "2 reviews a day" in table.title
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_a_case_with_cards_has_reviews(pushed_home: Path, case: str) -> None:
+    context = Context.of(pushed_home, case)
+    record = read(context.artifact("comparison"))
+    assert ("reviews" in record) == bool(CASES[case].card)
+    for row in record.get("reviews", {"rows": []})["rows"]:
+        assert 0 <= row["card_precision"] <= record["reviews"]["rows"][-1]["card_precision"] <= 1
+        assert 0 <= row["value_recall"] <= 1 and row["recall"] <= record["reviews"]["rows"][-1]["recall"]
 
 
 def describe(tmp_path: Path, network: float, other: float, low: float, high: float) -> str:
