@@ -21,11 +21,16 @@ class Interruption:
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Context manager that receives the signals; outside the main thread, which alone can do so, it does nothing."""
+        """Context manager that receives the signals; outside the main thread, which alone can do so, it does nothing.
+
+        A process that ignores SIGINT, as one does that ends with its parent, goes on ignoring it.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = signal.signal(signal.SIGINT, self._handle)
+        previous = signal.getsignal(signal.SIGINT)
+        if previous is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
         try:
             yield

@@ -24,6 +24,17 @@ def test_signal_raises_at_once(number: int) -> None:
     assert interruption.is_requested and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    previous, interruption = signal.signal(signal.SIGINT, signal.SIG_IGN), Interruption()
+    try:
+        with interruption.listen():
+            os.kill(os.getpid(), signal.SIGINT)
+            interruption.check()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signal_in_a_callback_whose_exception_python_ignores_is_remembered() -> None:
     interruption, thing = Interruption(), Thing()
