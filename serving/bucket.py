@@ -12,11 +12,12 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs")
 CACHE = "SHOWCASE_CACHE"  # environment variable: folder of the working copies
 PROBE = ".writable"  # object that a check writes
-ATTEMPTS = 8  # of a request that fails or is answered by 5xx, with exponential backoff: up to a minute and a half
+ATTEMPTS = 8  # of a request that fails or is answered by 5xx, with exponential backoff: about a minute
 FIRST_ATTEMPTS = 3  # of the first request, so that a wrong address is reported within seconds
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 
@@ -179,10 +180,12 @@ def delete(path: Path) -> None:
         return
     system, key = _system_of(path), _key(path)
     with _explain(uri):
-        with suppress(FileNotFoundError):
-            system.delete_file(key)
-        with suppress(FileNotFoundError):
-            system.delete_dir(key)
+        match system.get_file_info(key):
+            case info if info.is_file:
+                system.delete_file(key)
+            case info if info.type.name == "Directory":
+                with suppress(FileNotFoundError):  # Google has no object for the folder itself
+                    system.delete_dir(key)
 
 
 def _cache() -> str:
@@ -204,7 +207,8 @@ def _system_of(path: Path) -> Any:
 
 
 def _system(scheme: str, attempts: int) -> Any:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if scheme == "s3" else ("STORAGE_EMULATOR_HOST",)
+    endpoint = next(filter(None, map(os.environ.get, variables)), "")
     return _connect(scheme, attempts, endpoint, os.getpid())
 
 
@@ -214,7 +218,9 @@ def _connect(scheme: str, attempts: int, endpoint: str, process: int) -> Any:
     from pyarrow import fs
 
     if scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=10 * attempts))
+        emulator = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        options = {"endpoint_override": emulator.netloc, "scheme": emulator.scheme, "anonymous": True}
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=attempts**2), **(options if endpoint else {}))
     # With an endpoint that is named here, and not found by the library, buckets are paths, which every server understands.
     return fs.S3FileSystem(
         endpoint_override=endpoint or None,
