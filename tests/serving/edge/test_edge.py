@@ -16,7 +16,7 @@ from serving.edge import native
 from serving.edge.interpreter import Interpreter
 from serving.edge.tensors import Tensor, fit_tensors
 from tour.evidence.context import Context
-from tour.evidence.serving import lite_variants
+from tour.evidence.serving import lite_variants, raw_rows
 
 pytestmark = pytest.mark.system
 
@@ -250,8 +250,24 @@ def test_all_runtimes_agree_on_a_thousand_inputs(pushed_home: Path, program: nat
 @pytest.mark.parametrize("case", CASES)
 def test_evidence_lists_passing_variants_and_a_refused_one(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    table, chosen, _, difference = lite_variants.conversions(context)
+    table, chosen, _, difference, operations = lite_variants.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
     assert verdicts.pop("int8, calibrated on zeros") == "refused"
     assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"
     assert "float32 TFLite differs from the SavedModel" in difference.value
+    if case == "image":
+        assert operations.reason == "LiteRT has no kernel for DecodeImage"
+    else:
+        counts = dict(operations.rows)
+        assert counts["HASHTABLE_FIND"] == 5 and counts["HASHTABLE_IMPORT"] == 4  # merchants share a table
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_evidence_compares_raw_rows_by_litert_with_the_saved_model(pushed_home: Path, case: str) -> None:
+    (result,) = raw_rows.compare_runtimes(Context.of(pushed_home, case))
+    if case == "image":
+        assert result.reason == "LiteRT has no kernel for DecodeImage"
+    else:
+        (exact, *times, _), (lite, *_, difference) = result.rows
+        assert (exact, lite) == ("SavedModel in a session", "LiteRT, model_raw.tflite") and min(times) > 0
+        assert 0 <= difference < 1e-4
