@@ -162,8 +162,8 @@ def compare_models(
 def compare_reviews(rows: ReviewedRows, scores: Mapping[str, np.ndarray], capacity: int) -> dict[str, Any]:
     """Return what ``capacity`` reviews a day find, by model, and by a ranking that puts every positive first."""
     rankings = {name: values[:, 0] for name, values in scores.items()} | {PERFECT: rows.fraud.astype(float)}
-    found = [{"model": name, **measure_reviews(rows, values, capacity)} for name, values in rankings.items()]
-    return {"capacity": capacity, "days": len(np.unique(rows.days)), "rows": found}
+    reviews = [{"model": name, **measure_reviews(rows, values, capacity)} for name, values in rankings.items()]
+    return {"capacity": capacity, "days": len(np.unique(rows.days)), "rows": reviews}
 
 
 def properties(result: Mapping[str, Any]) -> dict[str, str | float]:

@@ -56,9 +56,9 @@ def _measure_card_precision(rows: ReviewedRows, scores: np.ndarray, capacity: in
         np.maximum.at(highest, cards[at], scores[at])
         np.logical_or.at(is_compromised, cards[at], rows.fraud[at])
         checked = np.argsort(-highest, kind="stable")[:capacity]
-        found = checked[is_compromised[checked]]
-        precisions.append(len(found) / capacity)
-        blocked[found] = True
+        detected = checked[is_compromised[checked]]
+        precisions.append(len(detected) / capacity)
+        blocked[detected] = True
     return float(np.mean(precisions))
 
 
@@ -69,6 +69,7 @@ def _measure_recall(rows: ReviewedRows, scores: np.ndarray, capacity: int) -> tu
     position = np.arange(len(order)) - np.repeat(starts, counts)  # of a purchase in its day
     is_checked = np.zeros(len(order), bool)
     is_checked[order[position < capacity]] = True
-    amounts, found = rows.amounts[rows.fraud], is_checked[rows.fraud]
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(found)) if len(found) else float("nan"), float(amounts[found].sum() / amounts.sum())
+    amounts, is_detected = rows.amounts[rows.fraud], is_checked[rows.fraud]
+    if not len(amounts):
+        return float("nan"), float("nan")
+    return float(np.mean(is_detected)), float(amounts[is_detected].sum() / amounts.sum())

@@ -26,11 +26,11 @@ def rank_with_pandas(frame: pd.DataFrame, capacity: int) -> dict[str, float]:
         precisions.append(top["fraud"].sum() / capacity)
         blocked |= set(top.index[top["fraud"] == 1])
         checked.append(day.sort_values("score", ascending=False).head(capacity))
-    found, frauds = pd.concat(checked).query("fraud == 1"), frame.query("fraud == 1")
-    value_recall = found["amount"].sum() / frauds["amount"].sum()
+    detected, frauds = pd.concat(checked).query("fraud == 1"), frame.query("fraud == 1")
+    value_recall = detected["amount"].sum() / frauds["amount"].sum()
     return {
         "card_precision": float(np.mean(precisions)),
-        "recall": len(found) / len(frauds),
+        "recall": len(detected) / len(frauds),
         "value_recall": value_recall,
     }
 
