@@ -65,7 +65,9 @@ def to_paths(text: str) -> str:
 
 
 def find_paths(text: str) -> list[Path]:
-    """Return the paths of working copies that a text contains, such as a JSON document."""
+    """Return the paths of working copies in a text: a path, or a JSON document whose paths have no spaces."""
+    if text.startswith(f"{_cache()}/"):
+        return [Path(text)]
     return [Path(path) for path in re.findall(rf"{re.escape(_cache())}/(?:{'|'.join(SCHEMES)})/[^\s\"',\\]+", text)]
 
 

@@ -126,7 +126,7 @@ def check_root(deployment: Deployment) -> Deployment:
     """Return the deployment if its root suits its volume and its metadata.
 
     Raises:
-        ValueError: for a bucket with a volume, or without a metadata server.
+        ValueError: for a bucket with a volume, without a metadata server, or with Flink.
     """
     if "://" in deployment.root:
         bucket.working_copy(deployment.root)
@@ -134,6 +134,10 @@ def check_root(deployment: Deployment) -> Deployment:
             raise ValueError(f"The root {deployment.root} is in a bucket, so `volume` has to be empty.")
         if not deployment.metadata:
             raise ValueError(f"The root {deployment.root} is in a bucket, so `metadata` has to name a metadata server.")
+        if deployment.flink:
+            raise ValueError(
+                f"The root {deployment.root} is in a bucket, but Flink's workers read files; leave `flink` empty."
+            )
     return deployment
 
 

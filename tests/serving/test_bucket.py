@@ -17,6 +17,7 @@ def test_uri_and_working_copy_give_each_other(uri, tmp_path, monkeypatch):
     text = json.dumps({"source": str(path / "spans"), "other": "/data"})
     assert json.loads(bucket.to_uris(text)) == {"source": f"{uri}/spans", "other": "/data"}
     assert bucket.to_paths(bucket.to_uris(text)) == text and bucket.find_paths(text) == [path / "spans"]
+    assert bucket.find_paths(str(path / "my spans")) == [path / "my spans"]
 
 
 @pytest.mark.parametrize("uri", ["s3://", "gs:///", "s3://bucket/../other", "http://host/a", "/folder"])

@@ -49,6 +49,7 @@ def test_node_overrides_defaults(tmp_path: Path) -> None:
         ("image = ", "is not valid TOML"),
         ('image = "a:1"\nroot = "s3://b/r"\nvolume = "v"\nmetadata = "grpc://m:1"', "`volume` has to be empty"),
         ('image = "a:1"\nroot = "gs://b/r"', "`metadata` has to name a metadata server"),
+        ('image = "a:1"\nroot = "gs://b/r"\nmetadata = "grpc://m:1"\nflink = "f:1"', "leave `flink` empty"),
         ('image = "a:1"\nroot = "hdfs://b/r"', "s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"),
     ],
 )
