@@ -4,6 +4,9 @@ PYTHON ?= python3.11
 UV = uv==0.13.8
 ARGS ?=
 JOBS ?= 2
+# The program that builds and pushes the image, and the image's name, which the manifests and compose.yaml use too.
+ENGINE ?= docker
+IMAGE ?= showcase:$(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' pyproject.toml)
 # A file to a process, the files in the order that tests/support/order.py gives them: the longest first.
 SPREAD = --dist loadfile --no-loadscope-reorder
 is_3_11 = import sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 11))
@@ -41,12 +44,20 @@ FLINK = .tools/flink/.fetched
 # Kubernetes' API server, for the tests that ask it; tests/kube-apiserver/go.mod says which.
 API_SERVER = .tools/bin/kube-apiserver
 
-.PHONY: setup help demo check lint test test-all browser flink apiserver clean
+SBOM = dist/sbom.cdx.json
+
+define run_all_tests
+$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.); \
+.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" --durations 25 $(1) $(ARGS)
+endef
+
+.PHONY: setup help demo check lint test test-all test-unit test-pipelines test-serving test-deploy \
+	browser flink apiserver image publish sbom clean
 
 setup: .venv/.synced ## Install the locked packages into .venv
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Run both pipelines, serve the models, let the traffic drift, and show the tour
 	@echo "Running both pipelines on the data that comes with them"
@@ -69,14 +80,42 @@ test: setup ## Run all tests but the slow ones
 
 test-all: setup ## Run all tests
 	@echo "Running all tests"
-	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
-	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" --durations 25 $(ARGS)
+	@$(call run_all_tests)
+
+# The four parts of test-all, for jobs that run at the same time: every test is in exactly one.
+test-unit: setup ## Run all tests of models, components, commands, benchmarks and the repository
+	@$(call run_all_tests,tests/benchmarks tests/cli tests/components tests/models tests/repository)
+
+test-pipelines: setup ## Run all tests of pipelines on this machine and of the tour
+	@$(call run_all_tests,tests/pipeline tests/tour --ignore=tests/pipeline/kubeflow)
+
+test-serving: setup ## Run all tests of model server, gateway, drift, edge and browser
+	@$(call run_all_tests,tests/serving)
+
+test-deploy: setup ## Run all tests of manifests, Kubeflow and Jobs
+	@$(call run_all_tests,tests/kubernetes tests/pipeline/kubeflow)
 
 browser: $(LITERT_JS) ## Install LiteRT.js for the page that runs a model in the browser; needs npm
 
 flink: $(FLINK) ## Fetch Flink and Beam's runner on it (160 MB); needs Maven
 
 apiserver: $(API_SERVER) ## Build the Kubernetes API server that judges the manifests; needs Go
+
+image: ## Build the image of the Dockerfile for Linux on x86-64; needs Docker
+	@echo "Building $(IMAGE)"
+	@$(ENGINE) build --platform linux/amd64 --tag "$(IMAGE)" .
+
+publish: ## Push the image and write its digest to dist/image.digest; needs a login
+	@mkdir -p dist
+	@$(ENGINE) push "$(IMAGE)"
+	@name=$$($(ENGINE) inspect --format '{{index .RepoDigests 0}}' "$(IMAGE)") && echo "$${name##*@}" > dist/image.digest
+
+# The groups that the Dockerfile installs. uv calls this format of its export a preview; what it writes is CycloneDX 1.5.
+sbom: ## Write the image's Python packages from the lock file as CycloneDX to dist/sbom.cdx.json
+	@$(find_python); $(find_uv); \
+	echo "Writing $(SBOM)"; \
+	mkdir -p dist && "$$uv" export --frozen --quiet --format cyclonedx1.5 --no-default-groups --group kubeflow \
+		--python "$$python" --no-python-downloads --output-file $(SBOM)
 
 clean: ## Remove .venv, .tools and caches; runs stay
 	@echo "Removing .venv, .tools and caches; runs stay"

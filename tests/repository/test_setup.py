@@ -12,10 +12,11 @@ from setuptools import find_packages
 from support.order import FIRST_FILES
 
 REPOSITORY = Path(__file__).parents[2]
-BASICS = ("sh", "bash", "uname", "dirname", "ls", "head", "rm", "touch", "mkdir", "cat", "chmod", "awk")
+BASICS = ("sh", "bash", "uname", "dirname", "ls", "head", "rm", "touch", "mkdir", "cat", "chmod", "awk", "sed")
 SYSTEM = ("uv", "g++", "javac", "mvn", "npm", "promtool", "kubectl", "redis-server", "chromium")
 CHECKS = ("ruff check", "ruff format", "mypy", "lint-imports")
 MAKE = shutil.which("make")
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(MAKE is None, reason="make is not installed")]
 
@@ -219,6 +220,43 @@ def test_check_lints_and_runs_the_tests_once(ready: Machine) -> None:
     assert len(ready.calls("ruff", "mypy", "lint-imports")) == len(CHECKS)
 
 
+@pytest.mark.parametrize("part", ["unit", "pipelines", "serving", "deploy"])
+def test_a_part_of_the_tests_runs_its_folders_with_the_slow_ones(ready: Machine, part: str) -> None:
+    assert ready.make(f"test-{part}", "ARGS=--one").returncode == 0
+    (call,) = ready.calls("python")
+    assert " -m  " in call and " tests/" in call and call.endswith(" --one")
+
+
+# The image and its bill of materials.
+
+
+def test_image_is_built_for_one_platform_and_named_after_the_version(ready: Machine) -> None:
+    ready.add("docker")
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert ready.make("image").returncode == 0
+    assert ready.calls("docker") == [f"docker build --platform linux/amd64 --tag showcase:{version} ."]
+
+
+def test_publish_pushes_the_image_and_writes_its_digest(ready: Machine) -> None:
+    ready.add("docker", '[ "$1" = push ] || echo host/name@sha256:12ab')
+    assert ready.make("publish", "IMAGE=host/name:v1").returncode == 0
+    assert ready.calls("docker")[0] == "docker push host/name:v1"
+    assert (ready.checkout / "dist" / "image.digest").read_text() == "sha256:12ab\n"
+
+
+def test_publish_fails_without_a_digest_if_the_push_fails(ready: Machine) -> None:
+    ready.add("docker", "exit 1")
+    assert ready.make("publish").returncode != 0
+    assert not (ready.checkout / "dist" / "image.digest").exists()
+
+
+def test_sbom_has_the_groups_of_the_image(ready: Machine) -> None:
+    assert ready.make("sbom").returncode == 0
+    (call,) = ready.calls("uv")
+    (sync, _) = re.findall(r"uv sync --frozen (.*?)(?: --no-install-project)? --no-python", DOCKERFILE)
+    assert call.startswith("uv export --frozen ") and f" --format cyclonedx1.5 {sync} " in call
+
+
 def test_clean_removes_the_environment_of_setup(ready: Machine) -> None:
     ready.make("setup")
     assert ready.make("clean").returncode == 0
@@ -257,6 +295,31 @@ def test_ci_fails_with_each_of_its_steps(continuous: Machine, fault: str) -> Non
     (continuous.checkout / "fail").write_text(fault)
     assert continuous.run(".ci/run").returncode != 0
     assert targets(continuous)[-1] == fault
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("lint", ["lint"]),
+        ("unit", ["test-unit"]),
+        ("pipelines", ["flink", "test-pipelines"]),
+        ("serving", ["test-serving"]),
+        ("deploy", ["test-deploy"]),
+    ],
+)
+def test_ci_runs_one_part_and_fails_with_it(continuous: Machine, part: str, expected: list[str]) -> None:
+    result = continuous.run(".ci/run", part)
+    assert result.returncode == 0, result.stderr
+    assert targets(continuous) == expected
+    (continuous.checkout / "fail").write_text(expected[-1])
+    assert continuous.run(".ci/run", part).returncode != 0
+
+
+@pytest.mark.parametrize("words", [("everything",), ("lint", "unit")])
+def test_ci_refuses_an_unknown_part_before_it_does_anything(continuous: Machine, words: tuple[str, ...]) -> None:
+    result = continuous.run(".ci/run", *words)
+    assert result.returncode == 2 and "use lint, unit, pipelines, serving or deploy" in result.stderr
+    assert continuous.calls("make", "apt-get") == []
 
 
 def test_ci_names_or_installs_a_package_that_is_missing(continuous: Machine) -> None:
