@@ -1,11 +1,20 @@
 # syntax=docker/dockerfile:1
 # One image for all roles: pipeline tasks, training, metadata server, gateway, commands. Built from the lock file alone.
-FROM python:3.11-slim-trixie AS build
+FROM python:3.11-slim-trixie AS uv
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
 RUN pip install uv==0.13.8
+
+# For .devcontainer: `make setup` installs the packages into the checkout.
+FROM uv AS dev
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ git libgomp1 make npm \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM uv AS build
 WORKDIR /app
 # The packages first: they change less often than the code, and this layer is the large one.
-COPY pyproject.toml uv.lock README.md ./
+COPY pyproject.toml uv.lock README.md LICENSE THIRD_PARTY.md ./
 RUN uv sync --frozen --no-default-groups --group kubeflow --no-install-project --no-python-downloads
 COPY cli cli
 COPY pipeline pipeline
@@ -22,7 +31,8 @@ FROM python:3.11-slim-trixie
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin showcase
+    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin showcase \
+    && install --directory --owner showcase --group showcase /showcase
 COPY --from=build /app /app
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp SHOWCASE_HOME=/showcase
 WORKDIR /app

@@ -43,7 +43,10 @@ def serve(
     ] = True,
     store: Annotated[
         str,
-        typer.Option(help="Store of the online history: embedded, or redis://HOST:PORT/DB if gateways share it."),
+        typer.Option(
+            envvar="SHOWCASE_STORE",
+            help="Store of the online history: embedded, or redis://HOST:PORT/DB if gateways share it.",
+        ),
     ] = "embedded",
     monitor: Annotated[
         bool, typer.Option("--monitor/--no-monitor", help="Run the drift monitor next to the gateway.")

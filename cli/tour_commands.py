@@ -1,5 +1,6 @@
 """Commands that demonstrate and explain the system."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ def demo(
             help="NAME=VALUE for every use case with that setting, or CASE.NAME=VALUE for one; can be repeated.",
         ),
     ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address that servers and tour listen on; 0.0.0.0 for all interfaces.")
+    ] = "127.0.0.1",
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
@@ -37,10 +41,16 @@ def demo(
     Nobody has to be at the keyboard. An interrupted demonstration resumes where it stopped.
     """
     from cli import commands
+    from tour.demo import servers
     from tour.demo.collaborators import Collaborators
     from tour.demo.story import play_demo
 
-    raise typer.Exit(play_demo(home, headless, tracking, parse_settings(set_ or []), Collaborators(commands.run)))
+    collaborators = Collaborators(
+        commands.run,
+        serve_models=partial(servers.serve_models, host=host),
+        show_tour=partial(servers.show_tour, host=host),
+    )
+    raise typer.Exit(play_demo(home, headless, tracking, parse_settings(set_ or []), collaborators))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The image: two stages, locked packages, no root, and consistency with manifests and pipeline."""
+"""The image: a build stage and a final one, locked packages, no root, and consistency with manifests and pipeline."""
 
 import re
 import subprocess
@@ -29,10 +29,12 @@ def instructions() -> Iterator[tuple[str, str]]:
             yield tuple(line.split(maxsplit=1))
 
 
-def test_image_has_two_stages_locked_packages_and_no_root() -> None:
+def test_image_has_pinned_bases_locked_packages_and_no_root() -> None:
     steps = list(instructions())
-    images = [text.split()[0] for name, text in steps if name == "FROM"]
+    bases, stages = zip(*(text.partition(" AS ")[::2] for name, text in steps if name == "FROM"), strict=True)
+    images = [base for base in bases if base not in stages]
     assert len(images) == 2 and all(re.search(r":3\.11-\w+", image) for image in images)
+    assert stages[-1] == "" and bases[-1] in images  # what is built by default has nothing of the stages with tools
     syncs = [text for name, text in steps if name == "RUN" and "uv sync" in text]
     assert syncs and all("--frozen" in sync and "--group kubeflow" in sync for sync in syncs)
     assert [text for name, text in steps if name == "USER"] == ["10001:10001"]

@@ -17,6 +17,7 @@ from tour.demo.report import DemoReport
 
 PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
 TOUR_PORT = 8600
+LOOPBACK = "127.0.0.1"
 REQUEST_TIMEOUT = 30  # seconds; generous, so that no request fails only because a training slows the server down
 
 StartProcess = Callable[..., subprocess.Popen[str]]
@@ -24,7 +25,7 @@ StartProcess = Callable[..., subprocess.Popen[str]]
 
 @contextmanager
 def serve_models(
-    home: Path, report: DemoReport, start_process: StartProcess = processes.start
+    home: Path, report: DemoReport, start_process: StartProcess = processes.start, host: str = LOOPBACK
 ) -> Iterator[Mapping[str, Any]]:
     """Serve the home's models while the block runs.
 
@@ -34,6 +35,7 @@ def serve_models(
         home: Folder of all state.
         report: Where the addresses are printed.
         start_process: Starts ``showcase WORDS`` as a child process; see :func:`pipeline.local.processes.start`.
+        host: Address that a new server listens on.
 
     Yields:
         Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
@@ -44,7 +46,9 @@ def serve_models(
         return
     log = home / "serve.log"
     ports = [word for option, port in PORTS.items() for word in (option, choose_port(port))]
-    child = start_process(["serve", "--home", home, *ports, "--timeout", REQUEST_TIMEOUT, "--json"], log)
+    child = start_process(
+        ["serve", "--home", home, "--host", host, *ports, "--timeout", REQUEST_TIMEOUT, "--json"], log
+    )
     try:
         with report.time_part("Model server and gateway, in a child process"):
             addresses = read_addresses(child, log)
@@ -77,14 +81,16 @@ def stop_server(home: Path, timeout: float = processes.GRACE) -> None:
         time.sleep(0.1)
 
 
-def show_tour(home: Path, report: DemoReport, start_process: StartProcess = processes.start) -> None:
-    """Show the tour of the served models in a child process until Ctrl-C.
+def show_tour(
+    home: Path, report: DemoReport, start_process: StartProcess = processes.start, host: str = LOOPBACK
+) -> None:
+    """Show the tour of the served models in a child process until Ctrl-C; it listens on ``host``.
 
     Raises:
         OSError: if the tour does not start.
     """
     log = home / "tour.log"
-    child = start_process(["tour", "--home", home, "--port", choose_port(TOUR_PORT)], log)
+    child = start_process(["tour", "--home", home, "--host", host, "--port", choose_port(TOUR_PORT)], log)
     try:
         line = processes.output(child).readline()
         if not line:
@@ -109,7 +115,7 @@ def is_port_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOOPBACK, port))
         except OSError:
             return False
     return True

@@ -104,6 +104,15 @@ def test_address_of_the_tour_is_printed_on_its_own_line(
     assert start.commands[0][:3] == ["tour", "--home", tmp_path]
 
 
+def test_servers_and_tour_listen_on_the_given_address(tmp_path: Path, report: DemoReport, server_code: str) -> None:
+    start = Starter(server_code)
+    with servers.serve_models(tmp_path, report, start, host="0.0.0.0"):
+        pass
+    servers.show_tour(tmp_path, report, tour := Starter("print('http://name:8600/', flush=True)"), host="0.0.0.0")
+    for command in (*start.commands, *tour.commands):
+        assert command[command.index("--host") + 1] == "0.0.0.0"
+
+
 def test_taken_port_is_replaced_by_port_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
