@@ -1,4 +1,4 @@
-"""README and docs: every command, flag, file and benchmark in them exists, and the README names every command."""
+"""README and other pages: every command, flag, file and benchmark in them exists, and the README names every command."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,10 @@ from support.command import ROOT
 
 from cli.main import app
 
-PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = {
+    str(path.relative_to(ROOT)): path for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+}
+TARGET = re.compile(r"(?:^|`|\$ )make ([a-z-]+)((?: [a-z-]+)*)(?=`| *#|  |$)", re.MULTILINE)
 COMMAND = re.compile(r"(?:^|`|\$ )showcase ([a-z]+)([^\n`]*)", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -18,7 +21,7 @@ BENCHMARK = re.compile(r"(?<![\w.])benchmarks\.([a-z_]+)(?!\.\w)")
 
 
 def find_faults(page: Path) -> list[str]:
-    """List commands, flags, files and benchmarks that a page names and that do not exist."""
+    """List commands, flags, targets of make, files and benchmarks that a page names and that do not exist."""
     text, commands = page.read_text(), typer.main.get_command(app).commands
     problems = []
     for name, rest in COMMAND.findall(text):
@@ -31,6 +34,9 @@ def find_faults(page: Path) -> list[str]:
         problems += [f"{name} has no {flag}" for flag in FLAG.findall(usage) if flag not in flags | {"--help"}]
     problems += [f"no file {link}" for link in LINK.findall(text) if not (page.parent / link).exists()]
     problems += [f"no file {name}" for name in PATH.findall(text) if not (ROOT / name).exists()]
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named_targets = [name for first, rest in TARGET.findall(text) for name in (first, *rest.split())]
+    problems += [f"make has no target {name}" for name in named_targets if name not in targets]
     modules = {path.stem for path in (ROOT / "benchmarks").iterdir()}
     return problems + [f"no benchmark {name}" for name in BENCHMARK.findall(text) if name not in modules]
 
@@ -46,6 +52,8 @@ def test_commands_files_and_benchmarks_of_a_page_exist(name: str) -> None:
         ("`showcase rnu fraud`", "there is no command rnu"),
         ("showcase run fraud --sett a=b   # tries", "run has no --sett"),
         ("[here](gone.md)", "no file gone.md"),
+        ("`make setup gone`", "make has no target gone"),
+        ("make gone   # does it", "make has no target gone"),
         ("`models/gone.py`", "no file models/gone.py"),
         ("`python -m benchmarks.gone`", "no benchmark gone"),
     ],
