@@ -48,6 +48,6 @@ def test_files_in_no_part_or_in_two_are_found(parts: dict[str, list[str]], fault
 
 
 def test_ci_and_the_workflow_know_the_same_parts() -> None:
-    (known,) = re.findall(r"\^\(all\|([\w|]+)\)\$ \]\]; then\n    echo", (ROOT / ".ci" / "run").read_text())
+    (names,) = re.findall(r"\^\(all\|([\w|]+)\)\$ \]\]; then\n    echo", (ROOT / ".ci" / "run").read_text())
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert known.split("|") == workflow["jobs"]["part"]["strategy"]["matrix"]["part"] == ["lint", *PARTS]
+    assert names.split("|") == workflow["jobs"]["part"]["strategy"]["matrix"]["part"] == ["lint", *PARTS]
