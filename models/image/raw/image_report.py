@@ -54,6 +54,7 @@ def build_report(spans: Sequence[SpanInspection], splits: np.ndarray, settings: 
         refused=[
             *(f"{list_some(paths)}: {message}" for message, paths in refused.items()),
             *_check_folders(spans),
+            *_check_parts(spans),
             *_check_classes(classes, counts),
         ],
         files_refused=sum(map(len, refused.values())),
@@ -131,11 +132,17 @@ def _describe_copies(images: Sequence[InspectedImage], splits: Sequence[str]) ->
         yield f"{len(leaked)} images are in several splits with equal content: {list_some(examples)}"
 
 
+def _check_parts(spans: Sequence[SpanInspection]) -> Iterator[str]:
+    """Refuse a span whose only classes are named as parts; another span may have real classes."""
+    for classes in sorted({tuple(sorted(span.classes)) for span in spans}):
+        if len(classes) > 1 and all(label.lower() in PARTS for label in classes):
+            folders = ", ".join(classes)
+            yield f"The folders {folders} hold no class folders; put the images of each in a folder for each class."
+
+
 def _check_classes(classes: Sequence[str], counts: Mapping[str, Counter[str]]) -> Iterator[str]:
     if len(classes) < 2:
         yield f"The data has the classes {classes}, but a classifier needs at least two; add images of another class."
-    elif all(label.lower() in PARTS for label in classes):
-        yield f"The folders {', '.join(classes)} hold no class folders; put the images of each in a folder for each class."
     for label in classes:
         if reason := _find_name_fault(label):
             yield f"The class {label!r} {reason}; rename it."

@@ -9,7 +9,8 @@ from PIL import Image
 from support.pictures import check_images, encode_image, random_images, read_rows
 
 from models.errors import DataError
-from models.image.data import assign_splits
+from models.image.case import CASE
+from models.image.data import assign_splits, check
 from models.image.raw.class_folders import list_images
 from models.spans import digest_spans
 
@@ -245,6 +246,16 @@ def test_parts_without_class_folders_are_no_classes(tmp_path: Path, wrapper: str
     for part in ("train", "test"):
         fill(tmp_path / wrapper / part, 40)
     assert "The folders test, train hold no class folders" in check_images(tmp_path).refused[0]
+
+
+def test_parts_without_class_folders_are_no_classes_beside_a_span_with_classes(tmp_path: Path) -> None:
+    fill(tmp_path / "span-000" / "train" / "dog", 20)
+    fill(tmp_path / "span-000" / "test" / "dog", 20, 20)
+    for part in ("train", "test"):
+        fill(tmp_path / "span-001" / "dog" / part, 20, 40)
+    spans = {n: tmp_path / f"span-00{n}" for n in (0, 1)}
+    report = check(spans, {**CASE.settings["data"], **SHARES})
+    assert any("The folders test, train hold no class folders" in message for message in report.refused)
 
 
 def test_spans_in_a_wrapper_are_no_classes(tmp_path: Path) -> None:
