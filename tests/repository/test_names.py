@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from support.command import ROOT
 
+from models import catalog
+
 FOLDERS = ("benchmarks", "cli", "components", "models", "pipeline", "serving", "tests", "tour")
 # Pronouns and participles that name no thing.
 BANNED = {
@@ -27,7 +29,7 @@ BANNED = {
     "worthy",
 }
 # A case has the same file names as every other case; a package's parts are named after its folder.
-CASES = {"fraud", "image", "tiny_case", "bare"}
+CASES = {case.package.rpartition(".")[2] for case in catalog.CASES.values()} | {"tiny_case", "bare"}
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts)
 PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] not in ("tests", "benchmarks")]
 

@@ -1,5 +1,6 @@
 """README and other pages: every command, flag, file and benchmark in them exists, and the README names every command."""
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ COMMAND = re.compile(r"(?:^|`|\$ )showcase ([a-z]+)([^\n`]*)", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 PATH = re.compile(r"`((?:benchmarks|components|docs|kubernetes|models|pipeline|serving|tests|tour)/[\w./-]+)`")
+TESTS = re.compile(r"pytest [^\n`]*?(tests/[\w/]+\.py)")
 BENCHMARK = re.compile(r"(?<![\w.])benchmarks\.([a-z_]+)(?!\.\w)")
 
 
@@ -33,7 +35,9 @@ def find_faults(page: Path) -> list[str]:
         usage = re.split(r"\s#|\s{2,}(?=[a-z])", rest.strip())[0]
         problems += [f"{name} has no {flag}" for flag in FLAG.findall(usage) if flag not in flags | {"--help"}]
     problems += [f"no file {link}" for link in LINK.findall(text) if not (page.parent / link).exists()]
-    problems += [f"no file {name}" for name in PATH.findall(text) if not (ROOT / name).exists()]
+    problems += [
+        f"no file {name}" for name in (*PATH.findall(text), *TESTS.findall(text)) if not (ROOT / name).exists()
+    ]
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named_targets = [name for first, rest in TARGET.findall(text) for name in (first, *rest.split())]
     problems += [f"make has no target {name}" for name in named_targets if name not in targets]
@@ -56,6 +60,7 @@ def test_commands_files_and_benchmarks_of_a_page_exist(name: str) -> None:
         ("make gone   # does it", "make has no target gone"),
         ("`models/gone.py`", "no file models/gone.py"),
         ("`python -m benchmarks.gone`", "no benchmark gone"),
+        ("python -m pytest -m '' tests/test_gone.py", "no file tests/test_gone.py"),
     ],
 )
 def test_missing_names_are_found(tmp_path: Path, text: str, fault: str) -> None:
@@ -68,3 +73,20 @@ def test_the_readme_names_every_command_and_every_page() -> None:
     named = {name for name, _ in COMMAND.findall(text)}
     assert set(typer.main.get_command(app).commands) <= named
     assert {name for name in PAGES if name != "README.md"} <= set(LINK.findall(text))
+
+
+def test_the_third_party_page_has_the_locked_packages_of_the_browser() -> None:
+    rows = re.findall(r"^\| \[([^]]+)\]\S* \| (\S+) \| (\S+) \|", PAGES["THIRD_PARTY.md"].read_text(), re.MULTILINE)
+    packages = json.loads((ROOT / "serving" / "browser" / "package-lock.json").read_text())["packages"]
+    locked = {
+        name.removeprefix("node_modules/"): (entry["version"], entry["license"])
+        for name, entry in packages.items()
+        if name  # the empty name is the page itself
+    }
+    assert {name: (version, licence) for name, version, licence in rows} == locked
+
+
+def test_the_change_log_begins_with_what_is_not_released() -> None:
+    headings = re.findall(r"^## (.*)$", PAGES["CHANGELOG.md"].read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert all(re.fullmatch(r"\[?\d+\.\d+\.\d+\]? - \d{4}-\d\d-\d\d", heading) for heading in headings[1:])
