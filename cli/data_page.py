@@ -11,12 +11,14 @@ END = "\n\n<!-- end of rules -->"
 
 
 def fill_page(text: str) -> str:
-    """Return the page with the current table of each use case between its marks.
+    """Return the page with the current table of each use case that has rules, between its marks.
 
     Raises:
         ValueError: if the page lacks the marks of a use case.
     """
     for name, case in CASES.items():
+        if not case.has("raw/rules"):
+            continue
         begin = TABLE.format(name=name)
         before, _, rest = text.partition(begin)
         _, end, after = rest.partition(END)
