@@ -44,6 +44,12 @@ FLINK = .tools/flink/.fetched
 # Kubernetes' API server, for the tests that ask it; tests/kube-apiserver/go.mod says which.
 API_SERVER = .tools/bin/kube-apiserver
 
+# The other programs of a cluster of one node: Kubernetes' and etcd by the same file, DNS by one of its own.
+KUBERNETES = $(addprefix .tools/bin/kube,-controller-manager -scheduler -proxy let)
+ETCD = .tools/bin/etcd
+DNS = .tools/bin/coredns .tools/bin/pause
+CLUSTER = .venv/bin/python kubernetes/local-cluster/cluster.py
+
 SBOM = dist/sbom.cdx.json
 
 define run_all_tests
@@ -52,12 +58,12 @@ $(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
 endef
 
 .PHONY: setup help demo check lint test test-all test-unit test-pipelines test-serving test-deploy \
-	browser flink apiserver image publish sbom clean
+	browser flink apiserver cluster cluster-programs cluster-test cluster-down image publish sbom clean
 
 setup: .venv/.synced ## Install the locked packages into .venv
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Run both pipelines, serve the models, let the traffic drift, and show the tour
 	@echo "Running both pipelines on the data that comes with them"
@@ -99,7 +105,18 @@ browser: $(LITERT_JS) ## Install LiteRT.js for the page that runs a model in the
 
 flink: $(FLINK) ## Fetch Flink and Beam's runner on it (160 MB); needs Maven
 
-apiserver: $(API_SERVER) ## Build the Kubernetes API server that judges the manifests; needs Go
+apiserver: $(API_SERVER) $(ETCD) ## Build the Kubernetes API server that judges the manifests (15 minutes); needs Go
+
+cluster-programs: $(API_SERVER) $(ETCD) $(KUBERNETES) $(DNS) ## Build the programs of a cluster of one node (20 minutes); needs Go
+
+cluster: cluster-programs ## Start a Kubernetes cluster of one node on this machine; needs root
+	@$(CLUSTER) start $(ARGS)
+
+cluster-down: setup ## Stop that cluster and remove what it wrote
+	@$(CLUSTER) stop
+
+cluster-test: setup ## Test the manifests on the cluster that KUBECONFIG names, by default that of make cluster
+	@SHOWCASE_CLUSTER="$${KUBECONFIG:-$(CURDIR)/.tools/cluster/kubeconfig}" .venv/bin/python -m pytest -v -n 0 -m cluster $(ARGS)
 
 image: ## Build the image of the Dockerfile for Linux on x86-64; needs Docker
 	@echo "Building $(IMAGE)"
@@ -142,10 +159,19 @@ $(FLINK): pipeline/local/flink/pom.xml | .venv/.synced
 	@mvn --quiet --batch-mode --file pipeline/local/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
 	@touch $@
 
-$(API_SERVER): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum | .venv/.synced
-	@command -v go >/dev/null || { $(call say,go was not found: install Go 1.24 or newer.); exit 1; }
-	@command -v etcd >/dev/null || $(call say,etcd was not found; the tests need it too: apt-get install etcd-server.)
-	@echo "Building Kubernetes' API server into .tools/bin (eight minutes of processor time)"
-	@cd tests/kube-apiserver && version=$$(sed -n 's|^require k8s.io/kubernetes ||p' go.mod) && \
-	go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$(CURDIR)/$@" \
-	k8s.io/kubernetes/cmd/kube-apiserver
+# Programs of Go, without debugging symbols; Kubernetes' report the version of the file that says which they are.
+define build_go
+@command -v go >/dev/null || { $(call say,go was not found: install Go 1.24 or newer.); exit 1; }
+@echo "Building $(notdir $@) into .tools/bin"
+@cd $(1) && version=$$(sed -n 's|^require k8s.io/kubernetes ||p' go.mod) && CGO_ENABLED=0 \
+	go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$(CURDIR)/$@" $(2)
+endef
+
+$(API_SERVER) $(KUBERNETES): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum | .venv/.synced
+	$(call build_go,tests/kube-apiserver,k8s.io/kubernetes/cmd/$(notdir $@))
+
+$(ETCD): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum | .venv/.synced
+	$(call build_go,tests/kube-apiserver,go.etcd.io/etcd/server/v3)
+
+$(DNS): kubernetes/local-cluster/programs/go.mod kubernetes/local-cluster/programs/go.sum | .venv/.synced
+	$(call build_go,kubernetes/local-cluster/programs,./$(notdir $@))

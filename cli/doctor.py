@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOCK = ROOT / "uv.lock"
+CLUSTER_PROGRAMS = ROOT / "kubernetes" / "local-cluster" / "programs.toml"
 PACKAGES = ("tensorflow", "tfx", "keras", "apache-beam", "ml-metadata", "tensorflow-data-validation")
 # The highest version that a wheel in the lock file needs; ml-metadata and TFDV are pinned to old builds for this.
 GLIBC = (2, 28)
@@ -71,6 +72,7 @@ def run_checks(home: Path = Path("runs")) -> list[Check]:
         check_gpus(),
         check_docker(),
         *check_tools(),
+        check_cluster(),
         check_mlflow(),
     ]
 
@@ -194,6 +196,17 @@ def check_tools() -> Iterator[Check]:
     for name, (programs, consequence) in TOOLS.items():
         path = next(filter(None, map(shutil.which, programs)), None)
         yield _judge(name, path or "not on PATH", path, "warn", f"Without it {consequence}.")
+
+
+def check_cluster() -> Check:
+    """Check what `make cluster` needs to start a Kubernetes node: root, its programs, and those that are built."""
+    needed = tomllib.loads(CLUSTER_PROGRAMS.read_text())
+    missing = [] if os.geteuid() == 0 else ["root"]
+    missing += [Path(program).name for program in needed["system"] if not shutil.which(program)]
+    missing += [name for name in needed["built"] if not (ROOT / ".tools" / "bin" / name).exists()]
+    finding = f"no {', '.join(missing)}" if missing else "every program is there"
+    advice = "`make cluster` will not work; `make cluster-programs` builds, `apt-get install` has the rest."
+    return _judge("Local cluster", finding, not missing, "warn", advice)
 
 
 def check_mlflow() -> Check:

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import tomllib
 from collections import namedtuple
 from io import StringIO
 from pathlib import Path
@@ -184,3 +185,22 @@ def test_missing_mlflow_is_a_warning(monkeypatch, installed, state, value):
     monkeypatch.setattr(doctor, "_read_version", installed.get)
     check = doctor.check_mlflow()
     assert (check.state, check.found) == (state, value)
+
+
+@pytest.mark.parametrize(
+    ("user", "programs", "state", "words"),
+    [
+        (0, True, "ok", ()),
+        (1000, True, "warn", ("root",)),
+        (0, False, "warn", ("containerd", "ptp", "kubelet", "coredns")),
+    ],
+)
+def test_cluster_of_one_node_needs_root_and_its_programs(monkeypatch, tmp_path, user, programs, state, words):
+    text = doctor.CLUSTER_PROGRAMS.read_text()
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: user)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if programs else None)
+    for name in tomllib.loads(text)["built"] if programs else ():
+        program(tmp_path / ".tools" / "bin", name)
+    check = doctor.check_cluster()
+    assert check.state == state and all(word in check.found for word in words)

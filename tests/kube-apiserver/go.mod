@@ -4,6 +4,9 @@ go 1.24.0
 
 require k8s.io/kubernetes v1.34.4
 
+// For the cluster of one node; the version that this Kubernetes is tested with.
+require go.etcd.io/etcd/server/v3 v3.6.4
+
 replace (
 	k8s.io/api => k8s.io/api v0.34.4
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.34.4

@@ -22,6 +22,8 @@ def check(line: str) -> None:
         check_command_line([program, *rest])
     elif program == "kubectl":
         _check_kubectl(rest)
+    elif program == "make":
+        assert re.search(rf"^{re.escape(rest[0])}:.*## ", (FOLDER.parent / "Makefile").read_text(), re.MULTILINE), rest
     elif program.startswith("kubernetes/"):
         assert (FOLDER.parent / program).is_file(), program
     else:
@@ -79,6 +81,7 @@ def test_every_command_of_the_page_exists(line: str) -> None:
         "showcase submit fraud --hots http://x",
         "kubernetes/canry fraud 2",
         "helm install showcase",
+        "make clutser",
     ],
 )
 def test_an_invalid_command_is_detected(line: str) -> None:
