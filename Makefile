@@ -116,7 +116,7 @@ cluster-down: setup ## Stop that cluster and remove what it wrote
 	@$(CLUSTER) stop
 
 cluster-test: setup ## Test the manifests on the cluster that KUBECONFIG names, by default that of make cluster
-	@SHOWCASE_CLUSTER="$${KUBECONFIG:-$(CURDIR)/.tools/cluster/kubeconfig}" .venv/bin/python -m pytest -v -n 0 -m cluster $(ARGS)
+	@SHOWCASE_CLUSTER="$${KUBECONFIG:-$(CURDIR)/.tools/cluster/kubeconfig}" .venv/bin/python -m pytest -v -n 0 -m cluster tests/kubernetes $(ARGS)
 
 image: ## Build the image of the Dockerfile for Linux on x86-64; needs Docker
 	@echo "Building $(IMAGE)"
