@@ -1,5 +1,6 @@
 """The image: a build stage and a final one, locked packages, no root, and consistency with manifests and pipeline."""
 
+import importlib.util
 import re
 import subprocess
 from collections.abc import Iterator
@@ -39,6 +40,22 @@ def test_image_has_pinned_bases_locked_packages_and_no_root() -> None:
     assert syncs and all("--frozen" in sync and "--group kubeflow" in sync for sync in syncs)
     assert [text for name, text in steps if name == "USER"] == ["10001:10001"]
     assert {spec["securityContext"]["runAsUser"] for _, spec, _ in list_containers(render_manifests("base"))} == {10001}
+
+
+def test_what_is_removed_or_stripped_is_what_the_packages_have() -> None:
+    """A package that moves its files would silently make the image larger."""
+    folder = ".venv/lib/python3.11/site-packages/"
+    words = [word for name, text in instructions() if name == "RUN" for word in text.split() if word.startswith(folder)]
+    names = [word.removeprefix(folder) for word in words]
+    packages = Path(tensorflow_folder()).parent
+    assert len(names) >= 4 and not [name for name in names if not (packages / name).exists()]
+
+
+def tensorflow_folder() -> str:
+    """Return the folder of the installed TensorFlow, without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    assert spec and spec.submodule_search_locations
+    return spec.submodule_search_locations[0]
 
 
 def test_copied_sources_exist_and_include_every_package() -> None:
