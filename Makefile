@@ -52,6 +52,16 @@ CLUSTER = .venv/bin/python kubernetes/local-cluster/cluster.py
 
 SBOM = dist/sbom.cdx.json
 
+# One line if it cannot be installed: the demonstration shows everything else without it.
+define install_browser_page
+if [ -e $(LITERT_JS) ] || command -v npm >/dev/null; then \
+	$(MAKE) -s browser || \
+	$(call say,LiteRT.js was not installed: the tour runs no model in the browser. Check the network; then run make browser.); \
+else \
+	$(call say,npm was not found: the tour runs no model in the browser. Run apt-get install npm; then make browser.); \
+fi
+endef
+
 define run_all_tests
 $(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.); \
 .venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" --durations 25 $(1) $(ARGS)
@@ -66,6 +76,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Run both pipelines, serve the models, let the traffic drift, and show the tour
+	@$(call install_browser_page)
 	@echo "Running both pipelines on the data that comes with them"
 	@.venv/bin/showcase demo $(ARGS)
 

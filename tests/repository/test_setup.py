@@ -163,6 +163,30 @@ def test_without_npm_the_tests_run_without_the_browser_page(ready: Machine) -> N
     assert len(ready.calls("python")) == 1
 
 
+def test_demo_installs_the_browser_page_once(ready: Machine) -> None:
+    results = [ready.make("demo") for _ in range(2)]
+    assert [result.returncode for result in results] == [0, 0]
+    assert [call.split()[:2] for call in ready.calls("npm")] == [["npm", "ci"]]
+    assert [call.split()[1] for call in ready.calls("showcase")] == ["demo", "demo"]
+    assert [result.stderr for result in results] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("npm", "remedy"), [(None, "apt-get install npm; then make browser"), ("exit 1", "then run make browser")]
+)
+def test_demo_goes_on_without_the_browser_page_and_says_how_to_get_it(
+    ready: Machine, npm: str | None, remedy: str
+) -> None:
+    (ready.programs / "npm").unlink()
+    if npm:
+        ready.add("npm", npm)
+    result = ready.make("demo")
+    assert result.returncode == 0
+    assert remedy in result.stderr and "no model in the browser" in result.stderr
+    assert len(result.stderr.splitlines()) == (2 if npm else 1)  # make names the failed command
+    assert [call.split()[1] for call in ready.calls("showcase")] == ["demo"]
+
+
 # Commands of the targets.
 
 
