@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +47,6 @@ def run(
         request_fields: The fields of a :class:`RunRequest`.
     """
     console, started = make_stderr_console() if as_json or quiet else make_console(), time.monotonic()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = local_runtime(home, tracking, runner)
     console.print(find_use_case(case).title, style="bold")
     plan = make_plan(RunRequest(find_use_case(case), **request_fields), runtime)

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from cli import kubeflow_commands, pipeline_commands, serving_commands, tour_commands
+from pipeline.local.library_messages import filter_library_messages
 from pipeline.terminal import accept_any_locale, make_console
 
 app = typer.Typer(
@@ -31,7 +32,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     accept_any_locale()
     try:
-        app(standalone_mode=True)
+        with filter_library_messages():
+            app(standalone_mode=True)
     except SystemExit as end:
         # Typer ends a command that Ctrl-C reaches without a word.
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):

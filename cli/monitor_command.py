@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import threading
 import time
@@ -60,7 +59,6 @@ def run_monitor(
     Raises:
         ValueError: for a use case without a policy or a served version, or a port that is taken.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     use_case = find_use_case(case)
     if use_case.policy is None:
         raise ValueError(

@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def make_console(file: IO[str] | None = None, stderr: bool = False, width: int | None = None) -> Console:
-    """Return a console that interprets neither markup nor emoji codes and highlights nothing."""
-    return Console(file=file, stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+def make_console(
+    file: IO[str] | None = None, stderr: bool = False, width: int | None = None, terminal: bool | None = None
+) -> Console:
+    """Return a console that interprets neither markup nor emoji codes and highlights nothing.
+
+    Args:
+        file: Where it prints; by default standard output.
+        stderr: Whether it prints on standard error.
+        width: Columns; by default those of the terminal.
+        terminal: Whether it prints on a terminal; by default the file knows.
+    """
+    return Console(
+        file=file, stderr=stderr, width=width, force_terminal=terminal, markup=False, emoji=False, highlight=False
+    )
 
 
 def make_stderr_console() -> Console:
     """Return a console on a duplicate of standard error, since stages redirect descriptor 2 to the log of their run."""
     encoding = sys.stderr.encoding or "utf-8"
-    return make_console(open(os.dup(2), "w", encoding=encoding, errors="backslashreplace"))
+    is_terminal = sys.stderr.isatty() or None  # where library messages are filtered, the duplicate itself is a pipe
+    return make_console(open(os.dup(2), "w", encoding=encoding, errors="backslashreplace"), terminal=is_terminal)
 
 
 def make_progress_bar(console: Console) -> "Progress":

@@ -55,7 +55,6 @@ def compute_evidence(note: Note, case: str | None, home: Path) -> tuple[str, lis
     Raises:
         ValueError: if there is no pushed run.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for logger in ("absl", "tensorflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     candidates = list(pushed_contexts(case, home))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -97,5 +96,4 @@ def compile_spec(path: Path, request: RunRequest, settings: deployment.Deploymen
         import kfp.kubernetes  # noqa: F401
     except ImportError:
         raise ValueError("Kubeflow's packages are not installed; run `uv sync --group kubeflow`.") from None
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return compiler.compile_to(path, request, settings)

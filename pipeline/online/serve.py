@@ -63,7 +63,7 @@ def serve(options: ServeOptions, as_json: bool) -> None:
     from serving.server import app
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "2"} | app.ENVIRONMENT | os.environ)
+    os.environ.update(app.ENVIRONMENT | os.environ)
     asyncio_server.run(_serve(options, as_json))
 
 

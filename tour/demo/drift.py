@@ -1,7 +1,6 @@
 """The drift of the demonstration: injected into the traffic, detected, answered by a retraining, and swapped in."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -72,7 +71,6 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Sto
     Raises:
         KeyboardInterrupt: if the retraining was interrupted.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     assert case.policy is not None, "only cases with a policy are played"
     policy = case.policy.with_changes(case.load("demo").POLICY)
     with ProgressTable(play.report.console) as stages:
