@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -20,12 +21,14 @@ class DemoReport:
         started: Value of the monotonic clock at the start.
         seconds: Duration of each part, by its title.
         summary: Results, in the format of the JSON summary.
+        addresses: Address and remark of each running server, by its name.
     """
 
     console: Console
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=lambda: {"runs": [], "traffic": {}, "drift": {}, "failed": 0})
+    addresses: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def elapsed(self) -> float:
@@ -47,13 +50,21 @@ class DemoReport:
         self.console.print(text, soft_wrap=True)
 
     def print_summary(self, succeeded: bool) -> None:
-        """Print the verdict, then a row for each served use case, then the duration of each part."""
+        """Print the duration of each part, then the verdict with a row for each served use case."""
+        self.console.print()
+        self.console.print(_tabulate_parts(self.seconds))
         verdict = ("Every part succeeded", "bold green") if succeeded else ("A part failed", "bold red")
         detail = f" in {self.elapsed:.0f} s; failed requests: {self.summary['failed']}"
         self.console.print(Text.assemble("\n", verdict, detail))
         self.console.print(_tabulate_cases(self.summary))
-        self.console.print()
-        self.console.print(_tabulate_parts(self.seconds))
+
+    def print_addresses(self) -> None:
+        """Print a row for each running server; a terminal that can open links makes the address one."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for name, (address, remark) in self.addresses.items():
+            link = Style(link=address) if "//" in address else ""
+            table.add_row(name, Text(address, link, no_wrap=True, overflow="fold"), Text(remark, "dim"))
+        self.console.print(table)
 
 
 def _tabulate_cases(summary: Mapping[str, Any]) -> Table:

@@ -95,12 +95,14 @@ def test_failed_start_is_reported_with_its_log(
         run(tmp_path, report, Starter("raise SystemExit(3)"))
 
 
-def test_address_of_the_tour_is_printed_on_its_own_line(
-    tmp_path: Path, report: DemoReport, capsys: pytest.CaptureFixture
+def test_closing_lines_are_a_row_for_each_server_the_tour_first(
+    tmp_path: Path, report: DemoReport, server_code: str, capsys: pytest.CaptureFixture
 ) -> None:
     start = Starter("print('http://127.0.0.1:8600/ (Ctrl-C ends it)', flush=True)")
-    servers.show_tour(tmp_path, report, start)
-    assert "http://127.0.0.1:8600/" in capsys.readouterr().out.splitlines()
+    with servers.serve_models(tmp_path, report, Starter(server_code)):
+        servers.show_tour(tmp_path, report, start)
+    *_, tour, gateway = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert tour == ["tour", "http://127.0.0.1:8600/"] and gateway[:2] == ["gateway", "http://127.0.0.1:7"]
     assert start.commands[0][:3] == ["tour", "--home", tmp_path]
 
 
@@ -113,8 +115,32 @@ def test_servers_and_tour_listen_on_the_given_address(tmp_path: Path, report: De
         assert command[command.index("--host") + 1] == "0.0.0.0"
 
 
-def test_taken_port_is_replaced_by_port_0() -> None:
+def press_ctrl_c(timeout: float | None) -> float:
+    """Interrupt a process that waits for its child without a limit."""
+    if timeout is None:
+        raise KeyboardInterrupt
+    return timeout
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_taken_port_is_replaced_by_port_0(host: str) -> None:
+    with socket.create_server((host, 0)) as taken:
+        port = taken.getsockname()[1]
+        assert servers.choose_port(port, host) == 0
+    assert servers.choose_port(port, host) == port
+
+
+def test_default_port_in_use_is_named_beside_the_one_that_replaces_it(
+    tmp_path: Path, report: DemoReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """With the real tour, which has to listen on the port that it is given."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert servers.choose_port(port) == 0
-    assert servers.choose_port(port) == port
+        monkeypatch.setattr(servers, "TOUR_PORT", port)
+        monkeypatch.setitem(servers.PREFERRED, "tour", port)
+        wait = subprocess.Popen.wait
+        monkeypatch.setattr(subprocess.Popen, "wait", lambda child, timeout=None: wait(child, press_ctrl_c(timeout)))
+        servers.show_tour(tmp_path, report)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tour ")]
+    assert row.endswith(f"port {port} is in use")
+    assert str(port) not in row.split()[1] and row.split()[1].startswith("http://127.0.0.1:")
