@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -136,8 +137,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def create_server(site: Site, port: int = 0) -> ThreadingHTTPServer:
-    """Create a server on 127.0.0.1 that is not serving yet; port 0 takes a free port."""
-    http_server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
+    """Create a server on 127.0.0.1 that is not serving yet; port 0 takes a free port.
+
+    Raises:
+        OSError: if the port is taken; the message names it.
+    """
+    try:
+        http_server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        message = f"The page cannot be served on 127.0.0.1:{port} ({reason}); choose another --port (0: a free one)."
+        raise OSError(message) from None
     http_server.daemon_threads = True
     return http_server
 

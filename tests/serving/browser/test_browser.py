@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -186,6 +187,14 @@ def test_missing_file_error_names_the_command(
     monkeypatch.setattr(site, "PACKAGES", tmp_path)
     with pytest.raises(FileNotFoundError, match="LiteRT.js is not installed; run `make browser`"):
         site.Site(versions)
+
+
+def test_port_in_use_is_named_with_the_remedy(versions: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "Site", lambda versions: None)  # LiteRT.js may not be installed
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port} \(Address already in use\); choose another --port"):
+            site.serve(versions, port)
 
 
 def test_missing_browser_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
