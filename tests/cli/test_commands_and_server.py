@@ -131,6 +131,9 @@ def plain(planted: Homes, text: str) -> str:
     text = re.sub(r"(fraud|image)-(?!2026010)\d{8}-\d{6}-\d{3}", r"\1-NEW", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", "TIME", text)
     text = re.sub(r'"seconds": [\d.]+', "SECONDS", text)
+    text = re.sub(
+        r'"replayed": \d+', "REPLAYED", text
+    )  # both calls send the same rows, and only the first sends new ones
     text = re.sub(r'"fingerprint": "\w+"', "FINGERPRINT", text)  # it contains the folder of the data
     return re.sub(r"\b\d+\.\d+(e-\d+)?( s\b|(?=,?\n))", "N", text)
 
