@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image for all roles: pipeline tasks, training, metadata server, gateway, commands. Built from the lock file alone.
 FROM python:3.11-slim-trixie AS uv
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
+ENV UV_LINK_MODE=copy UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
 RUN pip install uv==0.13.8
 
 # For .devcontainer: `make setup` installs the packages into the checkout.
@@ -17,22 +17,19 @@ WORKDIR /app
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils \
     && rm -rf /var/lib/apt/lists/*
-# The packages first: they change less often than the code, and this layer is the large one. Without what no run uses:
-# TensorFlow's headers and symbol tables, Clang's library, and the tests in the packages (0.8 GB).
+# The packages first: they change less often than the code, and this layer is the large one.
 COPY pyproject.toml uv.lock README.md LICENSE THIRD_PARTY.md ./
+COPY kubernetes/image kubernetes/image
 RUN uv sync --frozen --no-default-groups --group kubeflow --no-install-project --no-python-downloads \
-    && rm -rf .venv/lib/python3.11/site-packages/clang .venv/lib/python3.11/site-packages/tensorflow/include \
-    && find .venv/lib/python3.11/site-packages -type d -name tests -prune -exec rm -rf {} + \
-    && strip --strip-unneeded .venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2 \
-       .venv/lib/python3.11/site-packages/tensorflow/libtensorflow_framework.so.2
+    && kubernetes/image/trim_packages.sh .venv/lib/python3.11/site-packages
 COPY cli cli
 COPY pipeline pipeline
 COPY components components
 COPY models models
 COPY serving serving
 COPY tour tour
-COPY kubernetes kubernetes
-RUN uv sync --frozen --no-default-groups --group kubeflow --no-python-downloads
+RUN uv sync --frozen --no-default-groups --group kubeflow --no-python-downloads \
+    && PYTHONPATH=/app .venv/bin/python kubernetes/image/compile_imports.py
 
 FROM python:3.11-slim-trixie
 # LightGBM's wheel leaves OpenMP to the system.
@@ -42,7 +39,16 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin showcase \
     && install --directory --owner showcase --group showcase /showcase
-COPY --from=build /app /app
+# The packages are a layer of their own, which a change of the code does not touch.
+COPY --from=build /app/.venv /app/.venv
+COPY --from=build /app/cli /app/cli
+COPY --from=build /app/pipeline /app/pipeline
+COPY --from=build /app/components /app/components
+COPY --from=build /app/models /app/models
+COPY --from=build /app/serving /app/serving
+COPY --from=build /app/tour /app/tour
+COPY kubernetes /app/kubernetes
+COPY pyproject.toml README.md LICENSE THIRD_PARTY.md /app/
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp SHOWCASE_HOME=/showcase
 WORKDIR /app
 # By number, so that Kubernetes can see that it is not root.
