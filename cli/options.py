@@ -5,18 +5,24 @@ from typing import Annotated
 
 import typer
 
+from serving.bucket import is_uri
+
 
 def parse_home(text: str) -> Path:
     """Return the folder that a text names; for ``s3://BUCKET/FOLDER`` or ``gs://BUCKET/FOLDER`` its working copy."""
-    from pipeline.home import open_home  # imported here, so that --help stays fast
-
-    try:
-        path = open_home(str(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    path = _open_bucket(str(text)) if is_uri(str(text)) else Path(text)
     if path.is_file():
         raise typer.BadParameter(f"'{path}' is a file.")
     return path
+
+
+def _open_bucket(uri: str) -> Path:
+    from pipeline.home import open_home  # imported here, as it brings the metadata store's library
+
+    try:
+        return open_home(uri)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 Home = Annotated[

@@ -52,7 +52,7 @@ def test_what_is_removed_from_the_image_is_what_the_packages_have() -> None:
 
 
 def test_trimming_keeps_code_and_strips_libraries(tmp_path: Path) -> None:
-    kept = ["tensorflow/python/core.py", "pyarrow/libarrow.so.1801", "numpy.libs/libblas.so", "tests.py"]
+    remaining = ["tensorflow/python/core.py", "pyarrow/libarrow.so.1801", "numpy.libs/libblas.so", "tests.py"]
     removed = [
         "tensorflow/include/a.h",
         "keras/tests/test_a.py",
@@ -60,7 +60,7 @@ def test_trimming_keeps_code_and_strips_libraries(tmp_path: Path) -> None:
         "pyarrow/libarrow_flight.so.1801",
         "clang/a.so",
     ]
-    for name in kept + removed:
+    for name in remaining + removed:
         (tmp_path / "packages" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "packages" / name).touch()
     strip = tmp_path / "bin" / "strip"
@@ -71,7 +71,7 @@ def test_trimming_keeps_code_and_strips_libraries(tmp_path: Path) -> None:
     command = [str(ROOT / "kubernetes" / "image" / "trim_packages.sh"), str(tmp_path / "packages")]
     subprocess.run(command, check=True, env=variables)
     files = (path for path in (tmp_path / "packages").rglob("*") if path.is_file())
-    assert sorted(str(path.relative_to(tmp_path / "packages")) for path in files) == sorted(kept)
+    assert sorted(str(path.relative_to(tmp_path / "packages")) for path in files) == sorted(remaining)
     assert (tmp_path / "stripped").read_text().split() == ["--strip-unneeded", "./pyarrow/libarrow.so.1801"]
 
 

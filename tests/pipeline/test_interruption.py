@@ -3,12 +3,21 @@
 import os
 import signal
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from support.in_process import run_in_process
 
 from pipeline import session
 from pipeline.interruption import Interruption
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal; a process that a shell starts in the background ignores it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 class Thing:
