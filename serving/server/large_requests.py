@@ -7,6 +7,7 @@ would add up. One thread converts; the sum of the bytes and the number of values
 import asyncio
 import ctypes
 import gc
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,6 +19,7 @@ from serving.status_errors import ServingError
 MAX_VALUES = 1 << 20  # values of a request, in JSON or in the lists of a message
 TRIM_BYTES = 4 << 20  # bytes of a request after which memory is given back to the system
 TRIM_SECONDS = 0.1  # time between two trims while large requests are under way
+PAUSE_SHARE = 0.25  # pause after a conversion, as a share of its time: the event loop gets Python's lock then
 Result = TypeVar("Result")
 
 
@@ -33,6 +35,7 @@ class LargeRequests:
         self.budget, self.max_values = budget or ByteBudget(), max_values
         self._thread = ThreadPoolExecutor(1, "large-requests")
         self._trim: asyncio.TimerHandle | None = None
+        self._pause = 0.0  # seconds before the next conversion
 
     def free_memory(self) -> None:
         """Give freed memory back to the system soon, and while large requests are under way; glibc keeps it otherwise."""
@@ -51,7 +54,15 @@ class LargeRequests:
             return work()
         if size >= TRIM_BYTES:
             self.free_memory()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _run_large, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._convert, work)
+
+    def _convert(self, work: Callable[[], Result]) -> Result:
+        time.sleep(self._pause)
+        started = time.perf_counter()
+        try:
+            return _run_large(work)
+        finally:
+            self._pause = PAUSE_SHARE * (time.perf_counter() - started)
 
     def check_values(self, count: int) -> None:
         """Check the number of values of a request.
