@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.command import ROOT, command_server, showcase
 from support.in_process import run_in_process
-from support.process import is_alive
+from support.killed_run import kill_run
 from support.pushed_home import SMALL_RUNS, format_settings
 from support.small_runs import FEW
 
@@ -38,25 +37,6 @@ def metadata_server(tmp_path):
     server.stop(None)
 
 
-def kill_in_upload(stage: str, arguments: list[str], folder: Path) -> None:
-    """Start the run and kill it with SIGKILL in the middle of the upload of a stage's output."""
-    reached, log = folder / f"{stage}.reached", folder / f"{stage}.log"
-    with log.open("w") as output:
-        program = ("tests.support.held_stage", stage, UPLOAD, "after", reached)
-        run = command_server().start(*program, *arguments, cwd=ROOT, stdout=output, stderr=output)
-    deadline = time.monotonic() + 600
-    try:
-        while not reached.exists():
-            assert run.poll() is None and time.monotonic() < deadline, f"{stage} was not reached: {log.read_text()}"
-            time.sleep(0.01)
-    finally:
-        run.kill()
-        run.wait()
-    while is_alive(int(reached.read_text())):
-        assert time.monotonic() < deadline, f"{stage} outlives its run"
-        time.sleep(0.01)
-
-
 def check_bucket_is_whole(keys: list[str], case: str) -> None:
     """Check that each object of an artifact or a version is in a folder with a manifest: no killed attempt left anything."""
     manifests = {key.removesuffix(".manifest") for key in keys if key.endswith(".manifest")}
@@ -80,7 +60,7 @@ def test_run_killed_in_two_uploads_ends_with_the_metrics_of_a_folder_and_is_cach
 ):
     arguments = ["run", "image", "--root", bucket_home, "--json", *format_settings(SMALL_RUNS["image"])]
     for stage in ("Trainer", "Pusher"):
-        kill_in_upload(stage, arguments, tmp_path)
+        kill_run(stage, UPLOAD, "after", arguments, tmp_path)
         keys = s3_server.list_keys(bucket_home.removeprefix("s3://"))
         assert any(f"image/{'versions' if stage == 'Pusher' else 'artifacts/Trainer'}/" in key for key in keys)
         assert not [key for key in keys if key.startswith("image/versions/") and key.endswith(".manifest")]

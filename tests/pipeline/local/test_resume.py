@@ -2,14 +2,13 @@
 
 import json
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from support.command import ROOT, command_server, showcase
-from support.process import is_alive
+from support.command import showcase
+from support.killed_run import kill_run
 from support.repeated_run import repeat
 
 from pipeline.metadata import store
@@ -31,25 +30,6 @@ HELD = {
 HALF = "half"  # a partial output of a killed stage
 
 
-def kill_in(stage: str, arguments: list[object], folder: Path) -> None:
-    """Start the run and kill it with SIGKILL where the stage is held."""
-    reached, log = folder / f"{stage}.reached", folder / f"{stage}.log"
-    with log.open("w") as output:
-        program = ("tests.support.held_stage", stage, *HELD[stage], reached)
-        run = command_server().start(*program, *arguments, cwd=ROOT, stdout=output, stderr=output)
-    deadline = time.monotonic() + 600
-    try:
-        while not reached.exists():
-            assert run.poll() is None and time.monotonic() < deadline, f"{stage} was not reached: {log.read_text()}"
-            time.sleep(0.01)
-    finally:
-        run.kill()
-        run.wait()
-    while is_alive(int(reached.read_text())):
-        assert time.monotonic() < deadline, f"{stage} outlives its run"
-        time.sleep(0.01)
-
-
 def count_completions(address: MetadataAddress) -> Counter[str]:
     """Return how often each stage completed."""
     with store.open_for_writing(address) as connection:
@@ -65,7 +45,7 @@ def test_run_killed_in_each_kind_of_stage_resumes_and_ends_with_the_same_metrics
     arguments = [*repeat(uninterrupted), "--home", home, "--json"]
     done: set[str] = set()
     for stage in HELD:
-        kill_in(stage, arguments, tmp_path)
+        kill_run(stage, *HELD[stage], arguments, tmp_path)
         (run,) = store.runs(address, "image")
         assert run.state == "stopped"
         finished = {name for name, state in store.stage_states(address, run.id).items() if state == "done"}
