@@ -17,7 +17,7 @@ def parse_home(text: str) -> Path:
 
 
 def _open_bucket(uri: str) -> Path:
-    from pipeline.home import open_home  # imported here, as it brings the metadata store's library
+    from pipeline.home import open_home  # imported late, because it loads the metadata store's library
 
     try:
         return open_home(uri)

@@ -223,7 +223,7 @@ def _connect(scheme: str, attempts: int, endpoint: str, process: int) -> Any:
         emulator = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
         options = {"endpoint_override": emulator.netloc, "scheme": emulator.scheme, "anonymous": True}
         return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=attempts**2), **(options if endpoint else {}))
-    # With an endpoint that is named here, and not found by the library, buckets are paths, which every server understands.
+    # An endpoint that is passed as an argument gives path-style addresses, which every server supports.
     return fs.S3FileSystem(
         endpoint_override=endpoint or None,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,

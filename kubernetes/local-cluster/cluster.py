@@ -195,7 +195,7 @@ def read_process() -> int | None:
 
 
 def find_groups() -> list[Path]:
-    """Return the node's control groups: one, or with version 1 one for each controller."""
+    """Return the node's control groups: a single one with version 2, and one per controller with version 1."""
     try:
         name = (STATE / "cgroup").read_text()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`showcase monitor --watch` in a pod: it outlives what may change, and ends when it is told to."""
+"""`showcase monitor --watch` in a pod: it continues after temporary errors and ends on SIGTERM."""
 
 import signal
 import subprocess

@@ -20,7 +20,7 @@ from support.programs import needs
 VARIABLE = "SHOWCASE_CLUSTER"
 NAMESPACE = "kubeflow"  # that of the overlay `laptop`
 CLIENTS = "applications"  # a namespace that may send requests to the gateway
-# One connection for each request, so that each is routed anew; it prints a line of JSON per request.
+# It opens a new connection for each request, so that the Service routes each one, and prints a line of JSON per request.
 CLIENT = """
 import json, time, urllib.request
 pixels = [[16 * (row + column) for column in range(8)] for row in range(8)]

@@ -32,7 +32,7 @@ class Account:
         options: How files are read.
         rows: Number of rows by file; of a file without a fault, or as far as it can be read.
         files: How each of these files is read.
-        labels: Number of purchases of the period by day, label and day on which the label is known, without copies.
+        labels: Number of purchases of the period by day, label and the day when the label became known, without copies.
         days: Days on which each file has purchases.
         period: First and last day that purchases cover, in days since 1970; None if no file could be read.
         copies: Number of rows that repeat an earlier row.

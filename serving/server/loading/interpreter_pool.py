@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# One for each batch size on two threads; each keeps its batch size, as a change allocates all tensors anew.
+# An interpreter keeps its batch size, because a change allocates all its tensors again.
 MAX_INTERPRETERS = 16
 
 
@@ -109,8 +109,8 @@ class BoundInterpreter:
             [self.inputs[name]["index"] for name in inputs],
             [self.outputs[name]["index"] for name in outputs],
         )
-        # With several signatures, the tensors belong to a subgraph that only the runner reaches. With one, no runner may
-        # exist, as the interpreter refuses to resize tensors while there is another reference to it.
+        # With several signatures, the tensors belong to a subgraph that only the runner reaches. A model with a single
+        # signature gets no runner, because its tensors cannot be allocated again while another object refers to them.
         self._runner = runner if len(self._interpreter.get_signature_list()) > 1 else None
         self.rows = 1
         self._shapes: list[tuple[int, ...]] = []

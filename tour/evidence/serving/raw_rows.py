@@ -45,7 +45,11 @@ def compare_runtimes(context: Context, model: SavedModelSession | None = None) -
         if model is None:
             loaded.close()
     columns = ("runtime", *(f"batch of {size}, us" for size in SIZES), "largest difference from the SavedModel")
-    return [Table(f"Raw rows, {len(arrays[0])} with known, missing and unknown words", columns, tuple(table))]
+    return [
+        Table(
+            f"Raw rows, {len(arrays[0])} with in-vocabulary, missing and out-of-vocabulary words", columns, tuple(table)
+        )
+    ]
 
 
 def list_operations(context: Context) -> list[Result]:
