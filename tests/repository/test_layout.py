@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.command import ROOT
+from support.order import FIRST_FILES
 
 TESTS = ROOT / "tests"
 OWN = {"support", "repository", "kube-apiserver"}  # shared code, tests of the repository itself, and a Go module
@@ -28,3 +29,7 @@ def test_no_test_module_imports_another() -> None:
             assert not imported_tests, (
                 f"{path}:{node.lineno} imports {imported_tests[0]}: move shared code to tests/support."
             )
+
+
+def test_the_files_that_are_run_first_exist() -> None:
+    assert all((TESTS / name).is_file() for name in FIRST_FILES)
